@@ -173,9 +173,12 @@ class Actor:
     def _on_took_over(self, message: TookOver, now: float) -> None:
         """Tell every frontend, before the dead worker's successor can call unknown what it had; then go on with it."""
         taken = self._hosting.take_over(message.journals, now, message.unix_time)
-        self._outbox.put(Note("info", f"took over {len(taken)} responses of {message.worker}"))
-        for start in range(0, len(taken), TOOK_IDS_MAX):
-            report = Took(tuple(taken[start : start + TOOK_IDS_MAX]))
+        if message.journals:
+            self._outbox.put(Note("info", f"took over {len(taken)} responses of {message.worker}"))
+        reports = [Took(tuple(taken[start : start + TOOK_IDS_MAX])) for start in range(0, len(taken), TOOK_IDS_MAX)]
+        if message.dead:
+            reports.append(Took((), message.dead))
+        for report in reports:
             for peer in self._frontends:
                 self._outbox.send(peer, report)
         if self._phase == "ready":

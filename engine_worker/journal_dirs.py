@@ -1,7 +1,8 @@
 """Where the workers of one host have their journals, and what is in a worker's directories.
 
     <journal_dir>/worker-0/lock                    flocked by the one process that may run and publish these responses;
-                                                   names the engine (`Engine.fingerprint`) that can go on with them
+                                                   names the engine (`Engine.fingerprint`) that can go on with them,
+                                                   and the process whose they are
     <journal_dir>/worker-0/resp_....journal        one file a response; its format is `journal.py`'s
     <journal_volatile_dir>/worker-0/...journal     those of `store: false`, where no disk is, under the same lock
 
@@ -14,7 +15,7 @@ import os
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 from urllib.parse import quote
 
 from engine_worker.config import Settings
@@ -39,6 +40,22 @@ class JournalFile(NamedTuple):
 
     path: Path
     journal: Journal
+
+
+class JournalOwner(NamedTuple):
+    """Whose journals these are, as the lock file says it: of which engine, in which process. Both empty: nobody's."""
+
+    fingerprint: str = ""
+    incarnation: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.fingerprint}\n{self.incarnation}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """What `str` made."""
+        fingerprint, _, incarnation = text.partition("\n")
+        return cls(fingerprint, incarnation)
 
 
 class JournalDirs:

@@ -10,7 +10,7 @@ import os
 
 from engine_worker.config import Settings
 from engine_worker.journal import Journal
-from engine_worker.journal_dirs import JournalDirs, JournalFile, JournalName
+from engine_worker.journal_dirs import JournalDirs, JournalFile, JournalName, JournalOwner
 from engine_worker.locks import FileLock
 from engine_worker.mailbox import WriteJournal
 from protocol.private_dir import NotPrivate, make_private
@@ -60,12 +60,12 @@ class JournalFiles:
         self._dirs.remove_volatile_if_empty()
         self._lock.close()
 
-    def belong_to(self, fingerprint: str) -> None:
-        """From now on these journals are of an engine with this fingerprint: one like it can go on with them.
+    def belong_to(self, owner: JournalOwner) -> None:
+        """From now on these journals are of that process, and an engine like its own can go on with them.
 
         Raises `OSError`.
         """
-        self._lock.write(fingerprint)
+        self._lock.write(str(owner))
 
     def read_all(self) -> tuple[Journal, ...]:
         """Read every journal there is; see `JournalDirs.read`."""

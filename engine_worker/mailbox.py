@@ -24,11 +24,12 @@ class Recovered(_Item, frozen=True):
 
 class TookOver(_Item, frozen=True):
     """Journals that the dead worker named `worker` left behind, which are this worker's from now on; its lock is held
-    until the effects of this are carried out."""
+    until the effects of this are carried out. With the last of them, the incarnation whose they were: `dead`."""
 
     worker: str
     journals: tuple[Journal, ...]
     unix_time: float
+    dead: str = ""
 
 
 class JournalFailed(_Item, frozen=True):

@@ -18,7 +18,7 @@ from functools import partial
 from engine_worker.actor import Actor
 from engine_worker.config import EXIT_BUILD_FAILED, EXIT_ENGINE_DIED, EXIT_NO_JOURNAL, Settings
 from engine_worker.engines.interface import Engine, EngineLoad, OnDead, Turn, TurnRecord, TurnRejected
-from engine_worker.journal_dirs import JournalFile
+from engine_worker.journal_dirs import JournalFile, JournalOwner
 from engine_worker.journal_files import JournalFiles
 from engine_worker.listening import listening
 from engine_worker.mailbox import (
@@ -288,7 +288,7 @@ class Worker:
             return
         self._engine = engine
         try:
-            self._journals.belong_to(engine.fingerprint)
+            self._journals.belong_to(JournalOwner(engine.fingerprint, self.incarnation))
         except OSError as error:
             logger.error("the journals' lock file can't be written: %s", error)
             self.stop("it can't have its journals", EXIT_NO_JOURNAL)
@@ -305,9 +305,9 @@ class Worker:
         logger.info("ready: model %s in %.1f s", names, time.monotonic() - self._begun_at)
         self._handle(EngineReady(engine.models))
 
-    def _take_in(self, worker: str, files: list[JournalFile]) -> None:
+    def _take_in(self, worker: str, files: list[JournalFile], dead: str) -> None:
         moved = tuple(file.journal for file in files if self._journals.move_in(file))
-        self._handle(TookOver(worker, moved, time.time()))
+        self._handle(TookOver(worker, moved, time.time(), dead))
 
     def _on_build_failed(self, error: BaseException) -> None:
         trace = None if isinstance(error, SystemExit) else error  # A parser that exits has said why already.

@@ -7,7 +7,7 @@ Theory of operation
         look, each heartbeat ─► wait for the lock ─► read a portion ─► on the loop: move it in, go on with it ─┐
                                                          ▲                                                     │
                                                          └─────────────── until nothing is left ◄──────────────┘
-                                                                                  └─► clear the lock file, unlock
+                                                  on the loop: tell who is dead ─► clear the lock file, unlock ◄─┘
 
     Files are read in the thread, so that what runs here does not stall for another's disk; they are moved, and handed
     to the actor, on the loop, a bounded portion at a time. A file is always in exactly one worker's directory, and only
@@ -16,6 +16,7 @@ Theory of operation
 
     The lock file names the engine whose journals these are; only a worker with an engine like it takes them. Empty, it
     says that there is nothing to take until its owner has an engine again, so that a free lock is not taken in a loop.
+    It names the process too: once all its journals are here, whatever it was asked for and they don't show never began.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from engine_worker.config import Settings
-from engine_worker.journal_dirs import JournalDirs, JournalFile, workers_with_journals
+from engine_worker.journal_dirs import JournalDirs, JournalFile, JournalOwner, workers_with_journals
 from engine_worker.locks import FileLock
 
 logger = logging.getLogger(__name__)
@@ -38,8 +39,11 @@ _CLOSED_LOOK_S = 0.5
 _AFTER_FAILURE_S = 10.0
 """How long a worker is left alone whose lock could not be had, so that the log is not flooded."""
 
-TakeIn = Callable[[str, list[JournalFile]], None]
-"""`take_in(worker, files)`: have these journals of a dead worker; called on the loop, with that worker's lock held."""
+TakeIn = Callable[[str, list[JournalFile], str], None]
+"""`take_in(worker, files, dead)`: have these journals of a dead worker; called on the loop, with its lock held.
+
+Called last without files, and with the incarnation that is `dead`; that is empty before.
+"""
 
 
 class Takeover:
@@ -90,9 +94,10 @@ class Takeover:
     def _matches(self, worker: str) -> bool:
         """Whether this worker's journals are of an engine like ours; one that is not is told once."""
         try:
-            found = JournalDirs(self._settings, worker).lock.read_text(errors="replace")
+            text = JournalDirs(self._settings, worker).lock.read_text(errors="replace")
         except OSError:
             return False
+        found = JournalOwner.parse(text).fingerprint
         if found not in ("", self._fingerprint) and self._foreign.get(worker) != found:
             self._foreign[worker] = found
             logger.info("the journals of %s are left to workers of its model: %s", worker, found)
@@ -120,20 +125,21 @@ class Takeover:
         return True
 
     def _take_over(self, worker: str, lock: FileLock) -> None:
-        if self._closed.is_set() or lock.content != self._fingerprint:
+        owner = JournalOwner.parse(lock.content)
+        if self._closed.is_set() or owner.fingerprint != self._fingerprint:
             return  # It has another model by now, or somebody was here before us.
         dirs = JournalDirs(self._settings, worker)
         for portion in _portions(dirs.read()):
             if not self._hand_over(worker, portion):
                 return
-        if not self._closed.is_set():
+        if self._hand_over(worker, [], owner.incarnation):
             dirs.remove_volatile_if_empty()
             lock.write("")
 
-    def _hand_over(self, worker: str, portion: list[JournalFile]) -> bool:
+    def _hand_over(self, worker: str, portion: list[JournalFile], dead: str = "") -> bool:
         """Have the loop take this in and wait until it has; whether it did."""
         done = threading.Event()
-        self._on_loop(partial(self._take_portion, worker, portion, done))
+        self._on_loop(partial(self._take_portion, worker, portion, dead, done))
         while not done.wait(_CLOSED_LOOK_S):
             if self._closed.is_set():  # On the loop, and so before our call or after it: it is refused, or was done.
                 return False
@@ -147,10 +153,10 @@ class Takeover:
 
     # ---- on the loop -------------------------------------------------------------------------------------------------
 
-    def _take_portion(self, worker: str, portion: list[JournalFile], done: threading.Event) -> None:
+    def _take_portion(self, worker: str, portion: list[JournalFile], dead: str, done: threading.Event) -> None:
         try:
             if not self._closed.is_set():
-                self._take_in(worker, portion)
+                self._take_in(worker, portion, dead)
         finally:
             done.set()
 

@@ -56,10 +56,16 @@ class Finder:
             return [Deliver(reader.number, Again())]
         return self.ask(looking, looking.question)
 
-    def look_before_opening(self, reader: Reader, opening: Opening, now: float) -> list[HostsEffect]:
-        """The process that was to create it is gone: whoever took over its journals may have it."""
+    def look_before_opening(
+        self, reader: Reader, opening: Opening, now: float, dead: Worker | None = None
+    ) -> list[HostsEffect]:
+        """The process that was to create it is gone: whoever took over its journals may have it.
+
+        That is not the worker known to be `dead`.
+        """
         question = Attach(reader.number, reader.response_id, 0, client=True)
-        return self.look(reader, Looking(self.registered(now), opening, opening.until, question), now)
+        awaited = self.registered(now) - ({dead.name} if dead else set())
+        return self.look(reader, Looking(awaited, opening, opening.until, question), now)
 
     def relocate(self, reader: Reader, former: Worker, now: float) -> list[HostsEffect]:
         """The worker that hosts it says that it does not: look everywhere else."""

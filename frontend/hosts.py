@@ -6,7 +6,8 @@ Theory of operation
 
         found ── Welcome ──► acquainted ── Status ──► ready | loading | draining
           any report: heard now     silent for worker_lost_after_s: lost, gets nothing new, its sessions look elsewhere
-          Goodbye: lost at once     silent for worker_wait_s: not registered, its sessions have lost their logs
+          Goodbye, or another worker's word that it is dead: lost at once
+                                  silent for worker_wait_s: not registered, its sessions have lost their logs
 
     After every `Welcome`, and whenever messages may have been lost in either direction (`Status.sent`, `Missed`,
     `Undelivered`), all that should be so is said again: opens and questions not yet answered, each hosted session is
@@ -154,8 +155,10 @@ class Hosts:
         worker.heard_at = now
         worker.received += 1
         match report:
-            case Records() | Attached() | Rejected() | Unknown() | Took():
+            case Records() | Attached() | Rejected() | Unknown():
                 return self._placement.heard(worker, report, now)
+            case Took():
+                return self._on_took(worker, report, now)
             case Status():
                 return self._on_status(worker, report, now)
             case Offered():
@@ -206,6 +209,16 @@ class Hosts:
     def _on_offered(self, worker: Worker, report: Offered) -> list[HostsEffect]:
         effects = self._placement.offered(worker, report.response_id)
         return [Adopt(worker.name, report.response_id)] if effects is None else effects
+
+    def _on_took(self, worker: Worker, report: Took, now: float) -> list[HostsEffect]:
+        effects = self._placement.heard(worker, report, now)
+        for former in self._workers.values():
+            if report.dead and former.incarnation == report.dead:
+                if not former.ended:
+                    effects.append(Note(f"worker {former.name} is dead: {worker.name} has what it left"))
+                former.ended = former.lost = True
+                effects += self._placement.open_what_died(former, now)
+        return effects
 
     def _on_goodbye(self, worker: Worker, report: Goodbye, now: float) -> list[HostsEffect]:
         worker.ended = worker.lost = True

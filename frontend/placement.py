@@ -298,6 +298,17 @@ class Placement:
         """This worker has ended: another creates what it had not begun."""
         return self._opener.open_what_it_left(worker, now)
 
+    def open_what_died(self, worker: Worker, now: float) -> list[HostsEffect]:
+        """This worker is dead and another has what it had begun: look there, and create elsewhere what it had not."""
+        effects: list[HostsEffect] = []
+        for reader in self._readers.at(worker):
+            match reader.place:
+                case Opening() as opening:
+                    effects += self._finder.look_before_opening(reader, opening, now, worker)
+                case _:
+                    pass
+        return effects
+
     def open_waiting(self, now: float) -> list[HostsEffect]:
         """Open what waits for a worker, if one can take it now."""
         return self._opener.open_waiting(now)

@@ -100,9 +100,11 @@ class Took(Wire, frozen=True, tag="took"):
 
     It goes to every frontend that the worker knows, and before the former host can answer anybody that they are
     unknown to it. A frontend that becomes acquainted later is not told: it asks every worker anyway.
+    `dead`, in the last of them, is the incarnation that hosted them, which is no more: all that it left was named.
     """
 
     response_ids: tuple[str, ...]
+    dead: str = ""
 
 
 class QueuePlace(Wire, frozen=True):

@@ -17,7 +17,7 @@ from pathlib import Path
 from engine_worker import takeover
 from engine_worker.config import Settings
 from engine_worker.journal import MAGIC, framed
-from engine_worker.journal_dirs import JournalFile
+from engine_worker.journal_dirs import JournalFile, JournalOwner
 from engine_worker.journal_files import JournalFiles
 from engine_worker.mailbox import WriteJournal
 from protocol.codec import encode_record
@@ -39,10 +39,10 @@ def write_journals(files: JournalFiles, count: int, prefix: str = "resp") -> Non
 
 async def move(settings: Settings, worker: str, fingerprint: str, count: int) -> None:
     files = JournalFiles(settings, worker)
-    files.belong_to(fingerprint)
+    files.belong_to(JournalOwner(fingerprint, worker))
     moved = 0
 
-    def take_in(_: str, portion: list[JournalFile]) -> None:
+    def take_in(_: str, portion: list[JournalFile], _dead: str) -> None:
         nonlocal moved
         for file in portion:
             if moved == count:
@@ -61,7 +61,7 @@ def main(role: str, run_dir: str, worker: str, fingerprint: str = "", count: str
         asyncio.run(move(settings, worker, fingerprint, int(count)))
     files = JournalFiles(settings, worker)
     if role in ("own", "fork"):
-        files.belong_to(fingerprint)
+        files.belong_to(JournalOwner(fingerprint, worker))
         write_journals(files, int(count))
     if role == "fork":
         child = os.fork()

@@ -12,7 +12,7 @@ import pytest
 
 from engine_worker import takeover as takeover_module
 from engine_worker.config import Settings
-from engine_worker.journal_dirs import JournalDirs, JournalFile
+from engine_worker.journal_dirs import JournalDirs, JournalFile, JournalOwner
 from engine_worker.journal_files import JournalFiles
 from engine_worker.locks import FileLock
 from engine_worker.takeover import Takeover
@@ -70,8 +70,9 @@ class Heir:
 
     def __init__(self, settings: Settings, worker: str, fingerprint: str = MODEL) -> None:
         self.files = JournalFiles(settings, worker)
-        self.files.belong_to(fingerprint)
+        self.files.belong_to(JournalOwner(fingerprint, worker))
         self.taken: dict[str, list[str]] = {}
+        self.dead: list[str] = []
         self.meanwhile: Callable[[], None] = lambda: None
         self.takeover = Takeover(settings, worker, fingerprint, self._take_in)
 
@@ -87,7 +88,10 @@ class Heir:
         self.takeover.close()
         self.files.close()
 
-    def _take_in(self, worker: str, files: list[JournalFile]) -> None:
+    def _take_in(self, worker: str, files: list[JournalFile], dead: str) -> None:
+        if dead:
+            assert not files
+            self.dead.append(dead)
         moved = [file.journal.opened for file in files if self.files.move_in(file)]
         self.taken.setdefault(worker, []).extend(opened.response_id for opened in moved if opened is not None)
         self.meanwhile()
@@ -128,6 +132,7 @@ async def test_what_a_worker_holds_is_nobody_elses_until_it_is_dead(
     owner.kill()
     await until(lambda: not heir.watches)
     assert heir.has(OTHER) == names_in(tmp_path, OWN) == ids(5)
+    assert heir.dead == [OTHER]
     assert names_in(tmp_path, OTHER) == []
     assert not (tmp_path / "volatile" / OTHER).exists()
 
@@ -192,13 +197,13 @@ async def test_a_worker_that_comes_back_with_another_model_is_not_taken_over_by_
     heir, other = heirs(), heirs(OTHER)
     await heir.takeover.sweep()
     heir.takeover.look()
-    other.files.belong_to("another model")
+    other.files.belong_to(JournalOwner("another model", OTHER))
     write_journals(other.files, 2)
     other.close()
     await until(lambda: not heir.watches)
     assert heir.taken == {}
     assert names_in(tmp_path, OTHER) == ids(2)
-    assert JournalDirs(settings_of(tmp_path), OTHER).lock.read_text() == "another model"
+    assert JournalDirs(settings_of(tmp_path), OTHER).lock.read_text() == f"another model\n{OTHER}"
 
 
 @pytest.mark.parametrize("moved", range(7))

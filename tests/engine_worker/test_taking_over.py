@@ -99,11 +99,13 @@ def test_many_responses_are_told_in_chunks() -> None:
     assert {response_id for ids in told for response_id in ids} == {name for name, _ in files}
 
 
-def test_nothing_is_told_where_nothing_was_left() -> None:
+def test_who_is_dead_is_told_after_all_that_it_left() -> None:
     world = World()
     frontend = world.frontend("f1")
-    world.take_over({})
-    assert frontend.got(Took) == []
+    world.take_over(dead("a"))
+    world.take_over({}, dead="incarnation of the dead")
+    assert frontend.got(Took) == [Took(("a",)), Took((), "incarnation of the dead")]
+    assert not any("took over 0" in note for note in world.notes)
 
 
 def test_a_worker_that_loads_has_them_and_goes_on_when_it_is_ready() -> None:

@@ -198,11 +198,11 @@ class World:
         if ready:
             self.give(EngineReady((MODEL,)))
 
-    def take_over(self, journals: dict[tuple[str, bool], bytes], worker: str = "worker-1") -> None:
-        """Another worker is dead, and its journals are moved here."""
+    def take_over(self, journals: dict[tuple[str, bool], bytes], worker: str = "worker-1", dead: str = "") -> None:
+        """Another worker is dead, and its journals are moved here; the last of them, when they say who is `dead`."""
         read, moved = read_journals(journals)
         self.journals |= moved
-        self.give(TookOver(worker, read, UNIX_TIME + self.now))
+        self.give(TookOver(worker, read, UNIX_TIME + self.now, dead))
 
     def lose_engine(self, waiting: int = 0) -> None:
         """The engine dies with so many requests in its queue, and the process ends of it."""

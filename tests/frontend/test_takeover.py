@@ -291,6 +291,34 @@ def test_an_open_whose_worker_keeps_being_restarted_is_given_up_in_time() -> Non
     assert refusal(effects).status == 503
 
 
+def test_an_open_whose_worker_is_known_to_be_dead_is_looked_for_and_then_goes_to_another() -> None:
+    bench = Bench("a", "b")
+    [(first, command)] = sends(bench.create(1), Open)
+    heir = "b" if first == "a" else "a"
+    assert [worker for worker, _ in sends(bench.hear(heir, Took((), f"first {first}")), Attach)] == [heir]
+    assert sends(bench.hear(heir, Unknown(1)), Open) == [(heir, command)]
+    assert told(bench.hear(heir, Attached(1, 3))) == [(1, Attached(1, 3))]
+
+
+def test_an_open_whose_worker_is_known_to_be_dead_is_read_where_it_runs() -> None:
+    bench = Bench("a", "b", "c")
+    [(first, _)] = sends(bench.create(1), Open)
+    heir, other = sorted({"a", "b", "c"} - {first})
+    bench.hear(heir, Took((), f"first {first}"))
+    bench.hear(other, Unknown(1))
+    assert told(bench.hear(heir, Attached(1, 3))) == [(1, Attached(1, 3))]
+
+
+def test_a_worker_known_to_be_dead_is_lost_at_once_and_one_that_was_restarted_since_is_not() -> None:
+    bench = hosted("a", "b")
+    bench.hear("b", Took((), "first a"))
+    assert told(bench.beat()) == [(1, Again())]
+    assert [worker for worker, _ in sends(bench.create(2), Open)] == ["b"]
+    restart(bench, "a")
+    bench.hear("b", Took((), "first a"))
+    assert bench.hosts.silence_of(1, bench.now).away_s is None
+
+
 def test_an_open_is_not_carried_out_twice_when_its_answer_may_have_been_lost() -> None:
     bench = Bench("a", "b")
     [(first, command)] = sends(bench.create(1), Open)

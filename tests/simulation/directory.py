@@ -16,6 +16,8 @@ class Directory:
         self.files: dict[JournalName, bytes] = {}
         self.holder: Process | None = None
         self.content = ""
+        """Whose engine they are of, and which process's."""
+        self.owner = ""
         self._waiting: list[Callable[[], None]] = []
 
     def try_take(self, process: Process) -> bool:

@@ -262,7 +262,7 @@ class WorkerProcess(Worker):
 
     def _built(self) -> None:
         self.engine = Engine(self, self._chance)
-        self.own.content = FINGERPRINT
+        self.own.content, self.own.owner = FINGERPRINT, self.incarnation
         self._sweep(sorted(self._directories))
 
     def _sweep(self, left: list[str]) -> None:
@@ -304,8 +304,10 @@ class WorkerProcess(Worker):
             self._let_go(directory, then)
             return
         if not names:
-            directory.content = ""
-            self._let_go(directory, then)
+            self.handle(TookOver(directory.name, (), self.unix_time, directory.owner))
+            if self.alive:
+                directory.content = ""
+                self._let_go(directory, then)
             return
         portion, names = names[:2], names[2:]
         read, kept = read_journals({name: directory.files[name] for name in portion})

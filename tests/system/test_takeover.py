@@ -5,6 +5,7 @@ With the scripted engine, whose words are salted by incarnation: an answer that 
 
 import asyncio
 import itertools
+import json
 import signal
 import tempfile
 import time
@@ -19,8 +20,9 @@ import pytest
 
 from benchmarks.deployment import Deployment, Process, ready, wait_until
 from tests.pace import UNHURRIED, slowness
+from tests.system import sse
 from tests.system.streams import STEPS, Reader, begin, words
-from tests.system.workers import is_in_service, kill_everything, taken_over
+from tests.system.workers import actors_of, is_in_service, kill_everything, taken_over
 
 pytestmark = pytest.mark.slow
 
@@ -103,6 +105,33 @@ async def test_the_streams_of_a_worker_that_is_killed_whole_go_on_in_the_other(d
     assert moved > 0
     assert max(waited) < NEXT_TOKEN_S * slowness()
     print(f"{moved} of {STREAMS} streams moved; the next token within {max(waited):.2f} s of the death")  # noqa: T201
+
+
+async def test_what_a_worker_had_not_begun_when_it_was_killed_is_done_by_the_other(deployment: Deployment) -> None:
+    """Without an error for anybody, and long before a worker that is only silent would be given up."""
+    pair = await asyncio.to_thread(start, deployment)
+    dead, _ = pair.workers
+    script = json.dumps({"text": "It is said."})
+    body = {"model": "scripted", "input": "x", "stream": True, "metadata": {"script": script}}
+
+    async def ask(client: aiohttp.ClientSession) -> list[str]:
+        async with client.post(pair.url + "/v1/responses", json=body) as reply:
+            assert reply.status == 200, await reply.text()
+            return words(sse.without_comments(await sse.read(reply)))
+
+    connector = aiohttp.TCPConnector(limit=0)
+    async with asyncio.timeout(DEADLINE_S), aiohttp.ClientSession(connector=connector) as client:
+        for actor in actors_of(dead):
+            actor.suspend()  # It reads nothing more.
+        tasks = [asyncio.create_task(ask(client)) for _ in range(STREAMS)]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        killed, unanswered = time.monotonic(), sum(not task.done() for task in tasks)
+        await asyncio.to_thread(kill_everything, [dead])
+        assert await asyncio.gather(*tasks) == [["It", "is", "said."]] * STREAMS
+        waited_s = time.monotonic() - killed
+    assert unanswered > 0
+    assert waited_s < NEXT_TOKEN_S * slowness()
+    print(f"{unanswered} of {STREAMS} were unanswered, the last of them for {waited_s:.2f} s after the death")  # noqa: T201
 
 
 async def test_what_a_drained_worker_does_not_finish_goes_on_in_the_other(deployment: Deployment) -> None:
