@@ -34,10 +34,10 @@ def until_ended(sdk: openai.OpenAI, response_id: str) -> tuple[list[Any], Respon
 
 
 def long(sdk: openai.OpenAI, **fields: Any) -> Response:
-    """One in the background that takes a while."""
+    """One in the background that takes a while: the model's whole context, so that it still runs on a busy machine."""
     extra = {"ignore_eos": True}
     created: Response = sdk.responses.create(
-        model=MODEL, input="Tell me a story.", background=True, max_output_tokens=800, extra_body=extra, **fields
+        model=MODEL, input="Tell me a story.", background=True, max_output_tokens=4000, extra_body=extra, **fields
     )
     return created
 
