@@ -32,8 +32,14 @@ _CPU: Final = (
     # In chunks, the prefill of a seeded request kills the engine: the CPU's random generator can't be set back.
     "--no-enable-chunked-prefill",
 )
-# Small blocks, so that short prompts too are found in the prefix cache.
-_CPU_DEMO: Final = (*("--dtype", "float32"), *("--block-size", "32"))
+_CPU_DEMO: Final = (
+    *("--dtype", "float32"),
+    # Small blocks, so that short prompts too are found in the prefix cache.
+    *("--block-size", "32"),
+    # The model runs inside EngineCore, as with one GPU. Otherwise it has a process of its own on a CPU, and two
+    # processes that wait for each other in busy loops take up two cores.
+    *("--distributed-executor-backend", "uni"),
+)
 # Otherwise vLLM wants nine tenths of all memory to be free, and a context that fits into what it gets.
 _CPU_OTHER: Final = ("--kv-cache-memory-bytes", str(2048 * _MIB), "--max-model-len", "auto")
 
@@ -47,6 +53,9 @@ _ENVIRONMENT: Final = {
 _DEMO_ENVIRONMENT: Final = {"VLLM_LOGGING_LEVEL": "ERROR", "TORCH_CPP_LOG_LEVEL": "ERROR", "OMP_NUM_THREADS": "1"}
 # Without this the first request for logprobs compiles for seconds, and every other request waits.
 _CPU_ENVIRONMENT: Final = {"TORCHDYNAMO_DISABLE": "1"}
+# Without this vLLM does not run a model inside EngineCore on a CPU, since it could not bind threads to cores there: the
+# demo model has one. EngineCore is a process of its own all the same.
+_CPU_DEMO_ENVIRONMENT: Final = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
 
 
 def default_flags(arguments: Sequence[str], cpu: bool) -> list[str]:
@@ -60,7 +69,7 @@ def default_flags(arguments: Sequence[str], cpu: bool) -> list[str]:
 
 def default_environment(arguments: Sequence[str], cpu: bool) -> Mapping[str, str]:
     """The variables to set where the user's environment has none."""
-    demo = {} if names_model(arguments) else _DEMO_ENVIRONMENT
+    demo = {} if names_model(arguments) else _DEMO_ENVIRONMENT | (_CPU_DEMO_ENVIRONMENT if cpu else {})
     return _ENVIRONMENT | demo | (_CPU_ENVIRONMENT if cpu else {})
 
 

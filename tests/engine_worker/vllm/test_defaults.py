@@ -23,6 +23,12 @@ def test_every_model_on_a_cpu_prefills_in_one_piece() -> None:
         assert "TORCHDYNAMO_DISABLE" in default_environment(arguments, cpu=True)
 
 
+def test_the_demo_model_on_a_cpu_runs_inside_engine_core() -> None:
+    assert "uni" in default_flags([], cpu=True)
+    assert default_environment([], cpu=True)["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
+    assert "VLLM_ENABLE_V1_MULTIPROCESSING" not in default_environment(["--model", "x"], cpu=True)
+
+
 def test_the_demo_model_on_a_gpu_is_left_to_vllm() -> None:
     assert "--dtype" not in default_flags([], cpu=False)
     assert "TORCHDYNAMO_DISABLE" not in default_environment([], cpu=False)

@@ -121,8 +121,12 @@ async def test_resumed_turns_run_side_by_side(ask: Asker) -> None:
         assert facts(resumed) == facts(whole)
 
 
-async def test_a_turn_goes_on_in_another_engine_when_its_own_was_killed(ask: Asker) -> None:
-    """The module's engine goes on; the one that began is built here, and dies by SIGKILL."""
+@pytest.mark.parametrize("executor", ["uni", "mp"])
+async def test_a_turn_goes_on_in_another_engine_when_its_own_was_killed(ask: Asker, executor: str) -> None:
+    """The module's engine goes on; the one that began is built here, and dies by SIGKILL.
+
+    Its model runs inside EngineCore, or in a process below it as models on several GPUs do.
+    """
     bodies = [CASES["greedy"], CASES["seeded"], CASES["reasoning, then schema"]]
     begun = [Answer() for _ in bodies]
     told = asyncio.Event()
@@ -136,7 +140,8 @@ async def test_a_turn_goes_on_in_another_engine_when_its_own_was_killed(ask: Ask
         return emit
 
     others = multiprocessing.active_children()
-    engine = await asyncio.to_thread(build, (), asyncio.get_running_loop(), lambda _: told.set())
+    arguments = ("--distributed-executor-backend", executor)
+    engine = await asyncio.to_thread(build, arguments, asyncio.get_running_loop(), lambda _: told.set())
     try:
         (core,) = [child.pid or 0 for child in multiprocessing.active_children() if child not in others]
         for answer, body in zip(begun, bodies, strict=True):
