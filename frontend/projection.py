@@ -15,6 +15,8 @@ Theory of operation
                             is open
                             otherwise                CLOSE(completed), output_item.added,                new
                                                      content_part.added, its delta
+    reasoning that has      an item of that kind     its delta, CLOSE(completed)                         none
+    ended                   is open
     tool call number i      call i is open           function_call_arguments.delta                       same
                             otherwise                CLOSE(completed), output_item.added, its delta      new
     TurnFinished            reason stop              CLOSE(completed)                                    none
@@ -185,6 +187,8 @@ class Projection:
             case ReasoningDelta():
                 if delta.text:
                     self._emit_delta(self._reasoning_item(), delta.text)
+                if delta.ended and isinstance(self._item, ReasoningItem):
+                    self._close_item("completed")
             case ToolCallDelta():
                 item = self._call_item(delta)
                 if delta.arguments:

@@ -82,9 +82,10 @@ class TextDelta(Wire, frozen=True, tag="text"):
 
 
 class ReasoningDelta(Wire, frozen=True, tag="reasoning"):
-    """More of the model's reasoning."""
+    """More of the model's reasoning; `ended` where it is known to be over before anything else has come."""
 
     text: str
+    ended: bool = False
 
 
 class ToolCallDelta(Wire, frozen=True, tag="tool"):

@@ -10,7 +10,17 @@ from openai.types.responses import Response
 
 from frontend.api.request import parse_create
 from frontend.projection import Projection
-from protocol.records import Closed, Opened, Record, Step, TextDelta, TurnFinished, TurnStarted, Usage
+from protocol.records import (
+    Closed,
+    Opened,
+    ReasoningDelta,
+    Record,
+    Step,
+    TextDelta,
+    TurnFinished,
+    TurnStarted,
+    Usage,
+)
 from tests.frontend.conformance import check_stream, open_responses_complaints, openai_event, response_complaints
 from tests.recordings.logs import fold, read_events, read_log, recorded
 
@@ -228,6 +238,24 @@ def test_a_turn_that_brought_nothing_and_was_cut_has_no_output() -> None:
     opened, _, turn, *_ = read_log("text")
     bodies = fold([opened, turn, TurnFinished("length", Usage(1, 0, 0, 0)), Closed("incomplete", 3)])
     assert json.loads(bodies[-1])["response"]["output"] == []
+
+
+def test_reasoning_that_has_ended_is_closed_at_once_in_the_events_that_the_next_item_would_have_closed_it_with() -> (
+    None
+):
+    log = read_log("reasoning_then_text")
+    text = next(
+        at for at, record in enumerate(log) if isinstance(record, Step) and TextDelta in map(type, record.deltas)
+    )
+    ended = Step((1,), (ReasoningDelta("", ended=True),))
+    before = fold(log[:text])
+    assert fold([*log[:text], ended, *log[text:]]) == read_events("reasoning_then_text")
+    assert [json.loads(body)["type"] for body in fold([*log[:text], ended])[len(before) :]] == [
+        "response.reasoning_text.done",
+        "response.content_part.done",
+        "response.output_item.done",
+    ]
+    assert fold([*log[:text], ended, ended]) == fold([*log[:text], ended])
 
 
 def test_the_closed_response_is_known_before_it_is_closed(name: str) -> None:

@@ -13,14 +13,15 @@ class NewlineTrimmer:
     """Trims one turn's deltas. What each method returns may be empty, and then there is nothing to show yet."""
 
     def __init__(self) -> None:
-        self._in_reasoning = False
+        self.in_reasoning = False
+        """Whether no text has come since the last reasoning."""
         self._at_edge = False  # nothing but newlines since the segment began
         self._held = ""  # newlines that are inside the reasoning only if more of it follows
 
     def reasoning(self, text: str) -> str:
         """Trim the next piece of reasoning."""
-        if not self._in_reasoning:
-            self._in_reasoning, self._at_edge = True, True
+        if not self.in_reasoning:
+            self.in_reasoning, self._at_edge = True, True
         text = self._from_edge(self._held + text)
         shown = text.rstrip(_NEWLINES)
         self._held = text[len(shown) :]
@@ -28,8 +29,8 @@ class NewlineTrimmer:
 
     def text(self, text: str) -> str:
         """Trim the next piece of the answer's text."""
-        if self._in_reasoning:
-            self._in_reasoning, self._at_edge, self._held = False, True, ""
+        if self.in_reasoning:
+            self.in_reasoning, self._at_edge, self._held = False, True, ""
         return self._from_edge(text) if self._at_edge else text
 
     def _from_edge(self, text: str) -> str:

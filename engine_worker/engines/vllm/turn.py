@@ -122,8 +122,12 @@ class RunningTurn:
 
     def _text(self, text: str | None) -> tuple[Delta, ...]:
         """Most outputs are this and no more."""
-        shown = self._trimmer.text(text) if text else ""
-        return (TextDelta(shown, self._logprobs.take(shown)),) if shown else ()
+        if not text:
+            return ()
+        after_reasoning = self._trimmer.in_reasoning
+        if shown := self._trimmer.text(text):
+            return (TextDelta(shown, self._logprobs.take(shown)),)
+        return (ReasoningDelta("", ended=True),) if after_reasoning else ()
 
     def _parsed(self, message: DeltaMessage) -> Iterator[Delta]:
         if message.reasoning:

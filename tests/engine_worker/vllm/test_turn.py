@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from engine_worker.engines.interface import TurnRecord
-from protocol.records import ErrorDetail, Step, TextDelta, TurnFinished
+from protocol.records import ErrorDetail, ReasoningDelta, Step, TextDelta, TurnFinished
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 
@@ -37,6 +37,21 @@ class FailingParser:
         return 0
 
 
+class ThinkingParser:
+    """Takes text for reasoning up to `</think>`, as vLLM's parsers do."""
+
+    def __init__(self) -> None:
+        self._thinks = True
+
+    def parse_delta(self, text: str, *_: Any, **__: Any) -> SimpleNamespace | None:
+        if text == "</think>":
+            self._thinks = False
+            return None
+        return SimpleNamespace(
+            reasoning=text if self._thinks else None, content=None if self._thinks else text, tool_calls=[]
+        )
+
+
 def end_of(running: Running) -> TurnFinished:
     end = running.records[-1]
     assert isinstance(end, TurnFinished)
@@ -53,6 +68,15 @@ def test_without_a_parser_text_is_text() -> None:
     assert running.records[:-1] == steps
     usage = end_of(running).usage
     assert (usage.input_tokens, usage.cached_tokens, usage.output_tokens) == (2, 1, 3)
+
+
+def test_the_end_of_a_thought_is_told_before_there_is_text_to_show() -> None:
+    running = Running(ThinkingParser())
+    for number, text in enumerate(["So.", "\n", "</think>", "\n", "\n", "Hello", "\n"]):
+        running.take(text, [number])
+    deltas = [record.deltas for record in running.records if isinstance(record, Step)]
+    end = (ReasoningDelta("", ended=True),)
+    assert deltas == [(ReasoningDelta("So."),), (), (), end, (), (TextDelta("Hello"),), (TextDelta("\n"),)]
 
 
 def test_a_failing_parser_ends_its_turn_and_keeps_the_tokens() -> None:
