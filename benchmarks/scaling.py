@@ -2,8 +2,9 @@
 
     python -m benchmarks.scaling [--counts 1 2 4] [--seconds 5]
 
-Frontends: clients that ask for one short answer after another, from one worker; counted are answers. A frontend is
-busy with a request long before it has a core to itself for events.
+Frontends: clients that read one finished stream after another; counted are events. It is what frontends do alone, from
+the store to the bytes: while a worker's engine makes the events, worker and client need more of the cores than a
+frontend does, and a machine is full before one frontend is.
 Workers: engines that can do so much and no more (32 turns at once, a step each 10 ms), and twice as many clients as
 all of them can serve at once; counted are events. Two frontends.
 Each deployment is started anew. What every group of processes takes of the cores is printed beside its throughput, and
@@ -12,10 +13,12 @@ what the whole machine does, for that is what ends a curve.
 
 import argparse
 import asyncio
+import json
 import os
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -23,7 +26,7 @@ from typing import Any, Final, NamedTuple
 import psutil
 import uvloop
 
-from benchmarks.crowd import Client, connect, create
+from benchmarks.crowd import Client, connect, create, resume
 from benchmarks.deployment import Deployment, ready
 from benchmarks.figures import actor_process, cpu_s, keep, serving_process
 
@@ -31,9 +34,10 @@ GAIN_MIN: Final = 1.5
 """What a doubling must multiply the throughput by, where there are cores left for it."""
 FULL: Final = 0.9
 """The share of the cores that leaves none."""
-SHORT_STEPS: Final = 5
-ASKING: Final = 64
+READING: Final = 16
 """Clients of the frontends' curve."""
+READ_STEPS: Final = 500
+"""The events of each stream that they read."""
 TURNS: Final = 32
 STEP_S: Final = 0.01
 LONG_STEPS: Final = 100
@@ -42,11 +46,14 @@ _SETTLE_S: Final = 1.5
 
 
 class Work(NamedTuple):
-    """What a deployment is given to do: the engines' flags, how many clients, what each asks for, for how long."""
+    """What a deployment is given to do: the engines' flags, how many clients, what each asks for, for how long.
+
+    Without a request they read what is stored.
+    """
 
     engine: Sequence[str]
     clients: int
-    request: bytes
+    request: bytes | None
     seconds: float
 
 
@@ -71,12 +78,24 @@ class Throughput:
             self.refused += client.status != 200
 
 
-async def measure(urls: Sequence[str], work: Work, groups: dict[str, list[psutil.Process]]) -> dict[str, Any]:
+def store_one(url: str) -> str:
+    """Have a response stored; returns its id."""
+    body = {"model": "scripted", "input": "x", "metadata": {"script": json.dumps({"steps": READ_STEPS})}}
+    headers = {"Content-Type": "application/json"}
+    asked = urllib.request.Request(url + "/v1/responses", json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(asked) as answer:
+        response_id: str = json.load(answer)["id"]
+    return response_id
+
+
+async def measure(
+    urls: Sequence[str], request: bytes, work: Work, groups: dict[str, list[psutil.Process]]
+) -> dict[str, Any]:
     """Have clients ask for some seconds; returns rates, and what took the cores."""
     throughput = Throughput()
     connected = await connect(urls, work.clients, throughput.take)
     async with asyncio.TaskGroup() as asking:
-        tasks = [asking.create_task(throughput.keep_asking(client, work.request)) for client in connected]
+        tasks = [asking.create_task(throughput.keep_asking(client, request)) for client in connected]
         await asyncio.sleep(_SETTLE_S)
         before, begun = (throughput.events, throughput.answers), time.monotonic()
         cpu = _cpu_s(groups)
@@ -115,7 +134,9 @@ def deployed(frontends: int, workers: int, work: Work) -> dict[str, Any]:
             "workers": [actor_process(process) for process in working],
             "client": [psutil.Process(os.getpid())],
         }
-        return uvloop.run(measure([url for _, url in serving], work, groups))
+        urls = [url for _, url in serving]
+        request = work.request or resume(store_one(urls[0]), after=0)
+        return uvloop.run(measure(urls, request, work, groups))
 
 
 def curve(unit: str, rows: dict[int, Any]) -> list[str]:
@@ -140,14 +161,11 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=5.0, help="what each deployment is measured for")
     parser.add_argument("--result", default="scaling", help="name of the kept figures; empty: none")
     options = parser.parse_args()
-    short, long = create(steps=SHORT_STEPS, stamped=20), create(steps=LONG_STEPS, stamped=20)
+    long = create(steps=LONG_STEPS, stamped=20)
     limited = ("--step-s", str(STEP_S), "--max-num-seqs", str(TURNS))
-    print("frontends, short answers", flush=True)
-    frontends = {
-        count: deployed(count, 1, Work(("--max-num-seqs", "1024"), ASKING, short, options.seconds))
-        for count in options.counts
-    }
-    wrongs = curve("answers_per_s", frontends)
+    print("frontends, finished streams", flush=True)
+    frontends = {count: deployed(count, 1, Work((), READING, None, options.seconds)) for count in options.counts}
+    wrongs = curve("events_per_s", frontends)
     print("workers, engines of limited speed", flush=True)
     workers = {
         count: deployed(_FRONTENDS_BEFORE_WORKERS, count, Work(limited, 2 * TURNS * count, long, options.seconds))
