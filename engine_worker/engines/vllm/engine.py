@@ -7,7 +7,6 @@ from functools import partial
 from multiprocessing.process import BaseProcess
 
 import msgspec
-from vllm.outputs import RequestOutput
 from vllm.renderers.online_renderer import OnlineRenderer
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.output_processor import RequestOutputCollector
@@ -23,6 +22,7 @@ from engine_worker.engines.vllm.internals import (
     start_output_handler,
 )
 from engine_worker.engines.vllm.load import LoadReading
+from engine_worker.engines.vllm.output import Output
 from engine_worker.engines.vllm.prepared import decode_prepared, encode_prepared
 from engine_worker.engines.vllm.probe import Probe
 from engine_worker.engines.vllm.rejection import engine_stopped, rejection, resume_rejection
@@ -104,7 +104,7 @@ class VllmEngine:
         emit(turn.response_id, TurnStarted(turn.turn, len(prompt)))
         running = RunningTurn(turn.response_id, collector.request_id, rendered, emit)
         self._turns[turn.response_id] = running
-        divert(collector, partial(self._take, running))
+        divert(self._llm, collector, partial(self._take, running))
 
     async def _queue(self, name: str, rendered: RenderedTurn) -> RequestOutputCollector:
         try:
@@ -152,14 +152,14 @@ class VllmEngine:
             self._end_in_vllm(running.engine_id)
             raise
 
-    def _take(self, running: RunningTurn, output: RequestOutput | Exception) -> None:
+    def _take(self, running: RunningTurn, output: Output | Exception) -> None:
         """Sink of one turn's outputs; an exception means that vLLM is dead, of which `_died` tells."""
         if self._over or running.finished or isinstance(output, Exception):
             return
         running.take(output)
         if running.finished:
             self._turns.pop(running.response_id, None)  # it is not there while it is replayed
-            if not output.finished:
+            if output.finish_reason is None:
                 self._end_in_vllm(running.engine_id)
 
     def abort(self, response_id: str) -> None:

@@ -1,26 +1,30 @@
 """Every touch of a private part of vLLM but those to resume a turn, and the check that they are still there.
 
 Public, and used elsewhere: `AsyncLLM.add_request` and `abort`, the renderers, the parsers. Private, and used here only:
-the collector that `add_request` returns, AsyncLLM's output handler and the socket it reads, how AsyncLLM passes
-statistics on, and the list of its engines.
+the collector that `add_request` returns and what makes its outputs, AsyncLLM's output handler and the socket it reads,
+how AsyncLLM passes statistics on, the list of its engines, and how far a parser is.
 """
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 import vllm
 import zmq.asyncio
 from vllm.outputs import RequestOutput
+from vllm.parser import Parser
+from vllm.parser.abstract_parser import DelegatingParser
 from vllm.v1.engine.async_llm import AsyncLLM
-from vllm.v1.engine.output_processor import RequestOutputCollector
+from vllm.v1.engine.output_processor import RequestOutputCollector, RequestState
 
 from engine_worker.engines.vllm.load import LoadReading
+from engine_worker.engines.vllm.output import Output
 from engine_worker.engines.vllm.output_socket import OutputSocket
 
 SUPPORTED_VERSION: Final = "0.32."
 
-Sink = Callable[[RequestOutput | Exception], None]
+Sink = Callable[[Output | Exception], None]
 """Takes each output of a request, or the error that ended them all; called inside AsyncLLM's output handler."""
 
 _LLM_ATTRIBUTES: Final = ("_run_output_handler", "output_handler", "log_stats", "logger_manager", "output_processor")
@@ -47,24 +51,71 @@ def check_parts(llm: AsyncLLM) -> None:
     missing += [f"RequestOutputCollector.{name}" for name in ("put", "get_nowait") if not hasattr(collector, name)]
     if not isinstance(getattr(llm.engine_core.resources, "output_socket", None), zmq.asyncio.Socket):
         missing.append("BackgroundResources.output_socket")
-    if hasattr(collector, "__slots__"):
-        missing.append("RequestOutputCollector.__dict__")
+    missing += [f"{part.__name__}.__dict__" for part in (collector, RequestState) if hasattr(part, "__slots__")]
+    missing += [] if hasattr(RequestState, "make_request_output") else ["RequestState.make_request_output"]
     if missing:
         raise UnsupportedVllm(f"vLLM {vllm.__version__} has no {', '.join(missing)}.")
 
 
-def divert(collector: RequestOutputCollector, sink: Sink) -> None:
+def divert(llm: AsyncLLM, collector: RequestOutputCollector, sink: Sink) -> None:
     """Give a request's outputs to `sink` at once, without the queue and the task that would wait on it.
 
-    What the collector got since `add_request` comes first. To be called right after `add_request` returned.
+    What the collector got since `add_request` comes first. To be called right after `add_request` returned, for a
+    request that wants one answer, in deltas.
     """
-    collector.put = sink
+    put = collector.put = partial(put_whole, sink)
     try:
         early = collector.get_nowait()
     except Exception as error:  # noqa: BLE001 - it is the value that the collector held
         early = error
     if early is not None:
-        sink(early)
+        put(early)
+    state = llm.output_processor.request_states.get(collector.request_id)
+    if state is not None and state.stream_interval == 1:
+        state.make_request_output = _handing_over(state, sink)
+
+
+def put_whole(sink: Sink, output: RequestOutput | Exception) -> None:
+    """In the place of `RequestOutputCollector.put`."""
+    sink(output if isinstance(output, Exception) else Output.of(output))
+
+
+def _handing_over(state: RequestState, sink: Sink) -> Callable[..., Any]:
+    """What takes the place of `state.make_request_output`, which makes two objects of some twenty fields for a token.
+
+    It does what that does, gives `sink` what came of it, and says that there is nothing for the collector.
+    """
+    make_request_output = state.make_request_output
+
+    def hand_over(
+        new_token_ids: list[int], pooling_output: Any, finish_reason: Any, *rest: Any, **options: Any
+    ) -> RequestOutput | None:
+        finished = finish_reason is not None
+        if finished:
+            del state.make_request_output  # else the two would keep each other until a garbage collection
+        if pooling_output is not None:  # vLLM could not take the request on
+            return make_request_output(new_token_ids, pooling_output, finish_reason, *rest, **options)
+        text = state.detokenizer.get_next_output_text(finished, True)
+        logprobs = state.logprobs_processor.logprobs
+        if logprobs:
+            logprobs = logprobs[-len(new_token_ids) :] if new_token_ids else logprobs[:0]
+        reason = str(finish_reason) if finished else None
+        sink(Output(new_token_ids, text, logprobs, reason, state.num_cached_tokens or 0))
+        return None
+
+    return hand_over
+
+
+def only_text_follows(parser: Parser) -> bool:
+    """Whether the parser gives out all further text as it is: reasoning is over, and it does not look for tool calls.
+
+    It would go through all text so far with every token all the same.
+    """
+    return (
+        type(parser).parse_delta is DelegatingParser.parse_delta
+        and parser.tool_parser is None
+        and parser._stream_state.reasoning_ended
+    )
 
 
 def read_outputs(llm: AsyncLLM) -> OutputSocket:

@@ -11,6 +11,7 @@ from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.utils.api_utils import get_max_tokens
 from vllm.inputs.engine import tokens_input
 from vllm.parser import Parser
+from vllm.parser.abstract_parser import DelegatingParser
 from vllm.renderers.online_renderer import OnlineRenderer
 from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -73,6 +74,7 @@ class TurnRenderer:
         self._llm = llm
         self._online = online
         self._inline = inline(online)
+        self._parser_without_tools = _without_tools(online.parser)
         self._context_tokens: int = llm.model_config.max_model_len
         self._sampling_defaults: dict[str, Any] = llm.model_config.get_diff_sampling_param()
 
@@ -166,9 +168,10 @@ class TurnRenderer:
         return sampling
 
     def _parser(self, responses: ResponsesRequest, options: Json, prompt_token_ids: list[int]) -> Parser | None:
-        if self._online.parser is None:
+        parser_class = self._online.parser if responses.tools else self._parser_without_tools
+        if parser_class is None:
             return None
-        parser = self._online.parser(
+        parser = parser_class(
             self._llm.get_tokenizer(),
             responses.tools,
             chat_template_kwargs=options,
@@ -187,6 +190,16 @@ class TurnRenderer:
             except Exception:  # noqa: BLE001 - whatever it was, it was this schema
                 return path
         return None
+
+
+def _without_tools(parser: type[Parser] | None) -> type[Parser] | None:
+    """The parser for requests that offer no tool: what looks like a call is text, and nobody need look for one.
+
+    One that is made for a model as a whole, and not put together of two, stays as it is.
+    """
+    if parser is None or not issubclass(parser, DelegatingParser):
+        return parser
+    return type(parser.__name__, (parser,), {"tool_parser_cls": None})
 
 
 def _responses_request(request: EngineRequest, items: Sequence[Json]) -> ResponsesRequest:

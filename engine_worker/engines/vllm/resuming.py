@@ -13,6 +13,7 @@ Theory of operation
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -26,7 +27,7 @@ from vllm.v1.engine.output_processor import RequestOutputCollector
 from vllm.v1.outputs import LogprobsLists
 from vllm.v1.request import Request
 
-from engine_worker.engines.vllm.internals import Sink, UnsupportedVllm
+from engine_worker.engines.vllm.internals import Sink, UnsupportedVllm, put_whole
 from engine_worker.engines.vllm.rendering import RenderedTurn
 from engine_worker.engines.vllm.replay import not_resumable
 from engine_worker.engines.vllm.resuming_core import (
@@ -124,7 +125,7 @@ class ResumedRequest:
     def open(self, sink: Sink) -> None:
         """Make it known to the output processor alone; `sink` takes its outputs from now on."""
         collector = RequestOutputCollector(self._request.sampling_params.output_kind, self.engine_id)
-        collector.put = sink
+        collector.put = partial(put_whole, sink)
         self._llm.output_processor.add_request(self._request, None, None, 0, collector)
 
     async def replay(self) -> None:

@@ -6,10 +6,11 @@ from typing import Final
 
 from vllm.entrypoints.generate.base.protocol import DeltaMessage
 from vllm.logprobs import Logprob
-from vllm.outputs import CompletionOutput, RequestOutput
 
 from engine_worker.engines.interface import Emit
+from engine_worker.engines.vllm.internals import only_text_follows
 from engine_worker.engines.vllm.logprobs import LogprobsOfText
+from engine_worker.engines.vllm.output import Output
 from engine_worker.engines.vllm.rendering import RenderedTurn
 from engine_worker.engines.vllm.trimming import NewlineTrimmer
 from protocol.records import (
@@ -52,6 +53,8 @@ class RunningTurn:
         self._token_ids: list[int] = []
         self._cached_tokens = 0
         self._reasoned = False
+        self._is_text = False
+        """Whether all that comes is text, with nothing in it for the parser to look for."""
         self._trimmer = NewlineTrimmer()
         self._logprobs = LogprobsOfText()
 
@@ -60,14 +63,13 @@ class RunningTurn:
         """Whether there are tokens whose text, and so whose log-probabilities, may come with a later output."""
         return bool(self._logprobs)
 
-    def take(self, output: RequestOutput) -> None:
+    def take(self, output: Output) -> None:
         """Emit what this output brought."""
-        completion: CompletionOutput = output.outputs[0]
-        token_ids = tuple(completion.token_ids)
+        token_ids = tuple(output.token_ids)
         self._token_ids += token_ids
-        self._cached_tokens = output.num_cached_tokens or 0
+        self._cached_tokens = output.cached_tokens
         try:
-            deltas = self._deltas(completion)
+            deltas = self._deltas(output)
         except Exception:  # Parsers are many, and this runs inside the one task that serves every request.
             logger.exception("the output parser failed on %s", self.response_id)
             self._emit(self.response_id, Step(token_ids))
@@ -75,8 +77,8 @@ class RunningTurn:
             return
         if token_ids or deltas:
             self._emit(self.response_id, Step(token_ids, deltas))
-        if completion.finish_reason is not None:
-            self._end(completion.finish_reason)
+        if output.finish_reason is not None:
+            self._end(output.finish_reason)
 
     def _end(self, vllm_reason: str) -> None:
         if self.aborted:
@@ -101,19 +103,21 @@ class RunningTurn:
             reasoning_tokens=reasoning_tokens,
         )
 
-    def _deltas(self, completion: CompletionOutput) -> tuple[Delta, ...]:
+    def _deltas(self, output: Output) -> tuple[Delta, ...]:
         rendered = self._rendered
         if rendered.top_logprobs is not None:
-            self._logprobs.add(_token_logprobs(completion, rendered.top_logprobs))
-        if rendered.parser is None:
-            return self._text(completion.text)
-        message = rendered.parser.parse_delta(
-            completion.text,
-            list(completion.token_ids),
+            self._logprobs.add(_token_logprobs(output, rendered.top_logprobs))
+        parser = rendered.parser
+        if self._is_text or parser is None:
+            return self._text(output.text)
+        message = parser.parse_delta(
+            output.text,
+            list(output.token_ids),
             rendered.request,
             rendered.prompt_token_ids,
-            finished=completion.finish_reason is not None,
+            finished=output.finish_reason is not None,
         )
+        self._is_text = only_text_follows(parser)
         if message is None:
             return ()
         if message.reasoning or message.tool_calls:
@@ -145,8 +149,8 @@ class RunningTurn:
                 yield ToolCallDelta(call.index, call.function.name or None, call.function.arguments or "")
 
 
-def _token_logprobs(completion: CompletionOutput, top: int) -> Iterator[TokenLogprob]:
-    for token_id, position in zip(completion.token_ids, completion.logprobs or (), strict=False):
+def _token_logprobs(output: Output, top: int) -> Iterator[TokenLogprob]:
+    for token_id, position in zip(output.token_ids, output.logprobs or (), strict=False):
         best = sorted(position.values(), key=lambda candidate: candidate.logprob, reverse=True)[:top]
         chosen = position[token_id]
         alternatives = tuple(TopLogprob(*_text_and_logprob(candidate)) for candidate in best)

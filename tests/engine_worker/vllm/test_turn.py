@@ -22,9 +22,9 @@ class Running:
         self.turn = RunningTurn("resp_1", "engine_1", rendered, lambda _, record: self.records.append(record))
 
     def take(self, text: str, token_ids: list[int], finish_reason: str | None = None) -> None:
-        completion = SimpleNamespace(text=text, token_ids=token_ids, finish_reason=finish_reason, logprobs=None)
-        output: Any = SimpleNamespace(outputs=[completion], num_cached_tokens=1)
-        self.turn.take(output)
+        from engine_worker.engines.vllm.output import Output
+
+        self.turn.take(Output(token_ids, text, None, finish_reason, cached_tokens=1))
 
 
 class FailingParser:
