@@ -82,7 +82,6 @@ _TERMINAL_TYPE: Final[dict[Status, str]] = {
 }
 _CLOSING_EVENTS_MAX: Final = 10
 """No record `Closed` brings more events than this."""
-_NO_LOGPROBS: Final = b',"logprobs":[]'
 _UNEXPLAINED = ErrorDetail("server_error", "server_error", "The response failed.")
 
 _encode = msgspec.json.Encoder().encode
@@ -140,11 +139,7 @@ class Projection:
         match record:
             case Step():
                 for delta in record.deltas:
-                    item = self._item
-                    if type(delta) is TextDelta and type(item) is MessageItem and delta.text and not delta.logprobs:
-                        self._emit_delta(item, delta.text, _NO_LOGPROBS)  # Most deltas are this and no more.
-                    else:
-                        self._on_delta(delta)
+                    self._on_delta(delta)
             case Opened():
                 self._on_opened(record)
             case TurnStarted() | Progress():
@@ -206,7 +201,8 @@ class Projection:
             item.logprobs += logprobs
             self._emit_delta(item, delta.text, b',"logprobs":' + _encode(logprobs))
         elif delta.text:
-            self._emit_delta(self._message_item(), delta.text, _NO_LOGPROBS)
+            item = self._item if isinstance(self._item, MessageItem) else self._message_item()
+            self._emit_delta(item, delta.text, b',"logprobs":[]')
 
     def _message_item(self) -> MessageItem:
         if isinstance(self._item, MessageItem):

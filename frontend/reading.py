@@ -5,7 +5,7 @@ The decisions are in `session.py`. Per batch of records this costs one call and 
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from aiohttp.abc import AbstractStreamWriter
@@ -34,7 +34,6 @@ from frontend.messages import (
 from frontend.metrics.pacing import Pace
 from frontend.session import Session
 from protocol.records import ErrorDetail
-from protocol.reports import Batch
 
 logger = logging.getLogger(__name__)
 
@@ -52,15 +51,14 @@ class Outlet:
         self._bytes_max = bytes_max
         transport.set_write_buffer_limits(high=bytes_max)  # so that `drain` waits from there on, and to a quarter of it
 
-    def write(self, data: bytes) -> bool:
-        """Send the bytes in one piece; returns whether the client is too slow for more.
+    def write(self, data: bytes) -> None:
+        """Send the bytes in one piece; what a client that is gone would have got is dropped."""
+        if not self._transport.is_closing():
+            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
-        What a client that is gone would have got is dropped.
-        """
-        transport = self._transport
-        if not transport.is_closing():
-            transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
-        return transport.get_write_buffer_size() > self._bytes_max
+    def is_full(self) -> bool:
+        """Whether the client is too slow for more."""
+        return self._transport.get_write_buffer_size() > self._bytes_max
 
 
 class Reading:
@@ -106,27 +104,18 @@ class Reading:
         A session that raises ends as if its log were lost, with an error that says it is our fault.
         """
         now = self._loop.time()
-        effects: Sequence[SessionEffect] = ()
-        try:
-            more = self.session.more(message, now) if type(message) is Batch else None
-            if more is None:
-                effects = self.session.handle(message, now)
-        except Exception:
-            logger.exception("response %s: the session failed", self.session.response_id)
-            more, effects = None, self._end_by_our_fault(now)
-        if more:
-            self._write(more, now)
+        for attempt in (message, Lost(_OUR_FAULT)):
+            try:
+                effects = self.session.handle(attempt, now)
+                break
+            except Exception:
+                logger.exception("response %s: the session failed", self.session.response_id)
+        else:
+            effects = [Refuse(from_detail(_OUR_FAULT)), Leave(self.session.reader), End()]
         for effect in effects:
             self._carry_out(effect, now)
         if self.pace is not None:
             self.pace.heard(self.session.projection, now)
-
-    def _end_by_our_fault(self, now: float) -> Sequence[SessionEffect]:
-        try:
-            return self.session.handle(Lost(_OUR_FAULT), now)
-        except Exception:
-            logger.exception("response %s: the session failed again", self.session.response_id)
-            return [Refuse(from_detail(_OUR_FAULT)), Leave(self.session.reader), End()]
 
     # ---- for the endpoints -------------------------------------------------------------------------------------------
 
@@ -206,7 +195,8 @@ class Reading:
             self._unsent.append(data)
             full = sum(map(len, self._unsent)) > self._settings.stream_buffer_bytes_max
         else:
-            full = self._outlet.write(data)
+            self._outlet.write(data)
+            full = self._outlet.is_full()
         if full and not self._full:
             self._full = True
             self._wake()

@@ -48,9 +48,8 @@ from frontend.messages import (
     Write,
 )
 from frontend.projection import Projection
-from frontend.silence import words_for
 from frontend.wish import Wish
-from protocol.codec import decode_records
+from protocol.codec import decode_record
 from protocol.commands import Attach, Pause
 from protocol.records import (
     CancelRequested,
@@ -109,7 +108,7 @@ class Session:
         """Whether the log was opened with another request than the one we want to join."""
         self._epoch: int | None = None
         """Ours while this frontend owns the response."""
-        self.epoch = 0
+        self._log_epoch = 0
         """That of the owner that the log names last, whoever it is."""
         self._verdict_given = False
         self._key = ""
@@ -124,23 +123,10 @@ class Session:
     def __repr__(self) -> str:
         return f"<Session {self.reader} of {self.response_id} {self._flow.name} at {self._next_offset}, {self._doing}>"
 
-    def more(self, batch: Batch, now: float) -> bytes | None:
-        """What to write of a batch that brings more output and nothing else; None where `handle` has to take it in.
-
-        The hot path: nearly every batch is such a one. There is nothing to decide then, and so no effects.
-        """
-        wish, projection = self._wish, self.projection
-        is_flowing = self._flow is _Flow.FLOWING and self._begun and batch.offset == self._next_offset
-        is_running = projection.turn_finished is None and not projection.background
-        is_plain = wish.stream and wish.to_the_end and not wish.event_ids
-        if not (is_flowing and is_running and is_plain):
-            return None
-        records = decode_records(batch.records)
-        if any(type(record) is not Step for record in records):
-            return None
-        self._next_offset += len(records)
-        self._heard_at, self._doing = now, "generating"
-        return b"".join([sse.frame(event) for record in records for event in projection.apply(record)])
+    @property
+    def epoch(self) -> int:
+        """The epoch of the owner that the log names last, whoever that is."""
+        return self._log_epoch
 
     def handle(self, message: SessionInput, now: float) -> list[SessionEffect]:
         """Take in what happened; returns what to do, in order."""
@@ -174,9 +160,13 @@ class Session:
         if known < 0:
             return self._attach()
         fresh = batch.records[known:] if known else batch.records
-        data = b"".join(map(self._fold, decode_records(fresh)))
+        data = b"".join([self._fold(decode_record(raw)) for raw in fresh])
         self._next_offset += len(fresh)
         self._heard_at = now
+        projection = self.projection
+        is_under_way = self._begun and projection.turn_finished is None and projection.closed is None
+        if is_under_way and self._wish.to_the_end and not projection.background:  # More output: nothing else follows.
+            return [Write(data)] if data else []
         return self._settle(data)
 
     def _on_attached(self, message: Attached) -> list[SessionEffect]:
@@ -224,9 +214,19 @@ class Session:
     def _on_silence(self, message: Silence, now: float) -> list[SessionEffect]:
         if not self._wish.stream or not self._begun or self._flow is _Flow.PAUSED:
             return []
-        return [
-            Write(sse.PING if self._wish.pings else sse.comment(words_for(message, self._doing, now - self._heard_at)))
-        ]
+        return [Write(sse.PING if self._wish.pings else sse.comment(self._silence(message, now)))]
+
+    def _silence(self, message: Silence, now: float) -> str:
+        """What is going on, for a client that hears nothing; only what is true."""
+        if message.away_s is not None:
+            return f"recovering, the worker is away for {message.away_s:.0f} s"
+        if message.loading and self._doing in ("queued", "generating"):
+            return "recovering, the worker is loading the model"
+        if message.looking:
+            return "recovering, looking for a worker that goes on"
+        if self._doing != "queued":
+            return f"{self._doing}, silent for {now - self._heard_at:.0f} s"
+        return "reading the prompt" if message.queue_position is None else f"queued, position {message.queue_position}"
 
     def _on_stopping(self) -> list[SessionEffect]:
         self._flow = _Flow.ENDED
@@ -245,7 +245,7 @@ class Session:
             case Opened():
                 self._on_opened(record)
             case OwnerGranted():
-                self.epoch = record.epoch
+                self._log_epoch = record.epoch
                 self._epoch = record.epoch if record.frontend_id == self._frontend_id else None
                 self._verdict_given = False
             case TurnStarted():
@@ -329,7 +329,7 @@ class Session:
             if self._client or not closed.unstored:
                 return []
             self._verdict_given = True
-            return [Verdict(self.epoch, closed.status, closed.error, closed)]
+            return [Verdict(self._log_epoch, closed.status, closed.error, closed)]
         if self._epoch is None:
             return []
         self._verdict_given = True

@@ -3,7 +3,7 @@
 A frame that is not a message of the union raises `BadFrame`; the reader logs it, drops it and goes on.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final, TypeVar
 
 import msgspec
@@ -52,14 +52,9 @@ encode_record: Callable[[Record], bytes] = _encoder.encode
 
 
 def decode_record(raw: msgspec.Raw | bytes) -> Record:
-    """Decode one record. Raises `BadFrame`."""
-    return _decoded(_records.decode, raw)
-
-
-def decode_records(raw: Iterable[msgspec.Raw | bytes]) -> list[Record]:
-    """Decode the records of a `Batch`. Raises `BadFrame`."""
+    """Decode one record of a `Batch`. Raises `BadFrame`."""
     try:  # One call less than by `_decoded`: this is done for every record there is.
-        return list(map(_records.decode, raw))
+        return _records.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BadFrame(str(error)) from error
 
