@@ -133,6 +133,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             gt=0, description="deaths of whole processes in a row in which a turn gets no step; then it is failed too"
         ),
     ] = 4
+    coalesce_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=0.1,
+            description="engine steps within so many seconds are journaled and published together; 0: each at once",
+        ),
+    ] = 0.0
     batch_records_max: Annotated[
         int, Meta(gt=0, description="records in one Records message; what is left follows in the next")
     ] = 1000

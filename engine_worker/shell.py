@@ -16,8 +16,9 @@ from collections.abc import Callable
 from functools import partial
 
 from engine_worker.actor import Actor
+from engine_worker.bursts import Bursts
 from engine_worker.config import EXIT_BUILD_FAILED, EXIT_ENGINE_DIED, EXIT_NO_JOURNAL, Settings
-from engine_worker.engines.interface import Engine, EngineLoad, OnDead, Turn, TurnRecord, TurnRejected
+from engine_worker.engines.interface import Engine, EngineLoad, OnDead, Turn, TurnRejected
 from engine_worker.journal_dirs import JournalFile, JournalOwner
 from engine_worker.journal_files import JournalFiles
 from engine_worker.listening import listening
@@ -88,7 +89,7 @@ class Worker:
         self._build = build
         self._actor = Actor(settings, worker, self.incarnation)
         self._inbox: deque[Input] = deque()
-        self._emitted: list[tuple[str, TurnRecord]] = []  # What the engine has handed over in the present burst.
+        self._bursts = Bursts(settings.coalesce_s, self._end_burst)
         self._is_handling = False
         self._engine: Engine | None = None
         self._takeover: Takeover | None = None  # From the moment on that there is an engine.
@@ -149,9 +150,8 @@ class Worker:
 
     def _take_emitted(self) -> None:
         """Put what the engine has handed over before what comes now."""
-        if self._emitted:
-            self._inbox.append(Emitted(tuple(self._emitted)))
-            self._emitted.clear()
+        if emitted := self._bursts.take():
+            self._inbox.append(Emitted(emitted))
 
     def _end_burst(self) -> None:
         self._take_emitted()
@@ -255,7 +255,7 @@ class Worker:
     async def _start_turn(self, turn: Turn) -> None:
         assert self._engine is not None  # The actor starts no turn before it was told `EngineReady`.
         try:
-            await self._engine.start_turn(turn, self._emit)
+            await self._engine.start_turn(turn, self._bursts.add)
         except TurnRejected as rejection:
             self._handle(TurnRefused(turn.response_id, rejection.error))
         except Exception:
@@ -267,12 +267,6 @@ class Worker:
     def _abort_turn(self, response_id: str) -> None:
         if self._engine is not None:
             self._engine.abort(response_id)
-
-    def _emit(self, response_id: str, record: TurnRecord) -> None:
-        """Keep the record until the engine's burst is over: it hands over one for each turn of a step."""
-        if not self._emitted:
-            self._loop.call_soon(self._end_burst)
-        self._emitted.append((response_id, record))
 
     def _build_engine(self) -> None:
         """Runs in the building thread."""

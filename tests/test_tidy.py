@@ -45,7 +45,7 @@ SHELLS = (
     *"engine_worker/process_group.py engine_worker/slot.py engine_worker/diagnostics.py".split(),
     *"engine_worker/journal_dirs.py engine_worker/journal_files.py protocol/private_dir.py".split(),
     *"engine_worker/locks.py engine_worker/takeover.py".split(),
-    *"engine_worker/actor_process.py engine_worker/shell.py".split(),
+    *"engine_worker/actor_process.py engine_worker/shell.py engine_worker/bursts.py".split(),
     *"engine_worker/engines/ engine_worker/demo_model/".split(),
 )
 IMPURE = (

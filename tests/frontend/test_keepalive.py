@@ -18,7 +18,7 @@ from frontend.wish import Wish
 from protocol.codec import encode_record
 from protocol.records import CancelRequested, Opened, OwnerGranted, Record, TurnStarted
 from protocol.reports import Attached, Batch
-from tests.frontend import virtual
+from tests import virtual
 from tests.frontend.served import DONE, FINISHED, events, read_until, served, text
 from tests.frontend.standin import StandIn
 
