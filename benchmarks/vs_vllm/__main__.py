@@ -74,6 +74,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--model", type=shlex.split, action="extend", default=[], help="engine flags for both: --model='--model NAME'"
     )
+    parser.add_argument("--both", type=shlex.split, action="extend", default=[], help="more engine flags for both")
     parser.add_argument("--vllm", type=shlex.split, action="extend", default=[], help="more for vLLM's server alone")
     parser.add_argument("--set", nargs="*", default=[], help="settings of ours, as name=value")
     parser.add_argument("--result", default="vs-vllm", help="file below benchmarks/results, without .json; '' for none")
@@ -93,7 +94,7 @@ def _by_parsers(kinds: Sequence[Kind]) -> Iterator[list[Kind]]:
 
 def _with_servers(options: argparse.Namespace, kinds: Sequence[Kind]) -> Iterator[Run]:
     """All runs of these kinds, with the servers that they need."""
-    flags = engine_flags(options.model, parsers=kinds[0].parsers)
+    flags = [*engine_flags(options.model, parsers=kinds[0].parsers), *options.both]
     print("starting", " and ".join(options.servers), "for", ", ".join(kinds), flush=True)
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="holdfast-")))
