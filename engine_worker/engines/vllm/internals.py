@@ -6,6 +6,7 @@ how AsyncLLM passes statistics on, the list of its engines, and how far a parser
 """
 
 import asyncio
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -14,7 +15,7 @@ import vllm
 import zmq.asyncio
 from vllm.outputs import RequestOutput
 from vllm.parser import Parser
-from vllm.parser.abstract_parser import DelegatingParser
+from vllm.parser.abstract_parser import DelegatingParser, StreamState
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.output_processor import RequestOutputCollector, RequestState
 
@@ -27,6 +28,7 @@ SUPPORTED_VERSION: Final = "0.32."
 Sink = Callable[[Output | Exception], None]
 """Takes each output of a request, or the error that ended them all; called inside AsyncLLM's output handler."""
 
+_REQUEST_STATE: Final = ("detokenizer", "logprobs_processor", "stream_interval")
 _LLM_ATTRIBUTES: Final = ("_run_output_handler", "output_handler", "log_stats", "logger_manager", "output_processor")
 
 
@@ -52,7 +54,10 @@ def check_parts(llm: AsyncLLM) -> None:
     if not isinstance(getattr(llm.engine_core.resources, "output_socket", None), zmq.asyncio.Socket):
         missing.append("BackgroundResources.output_socket")
     missing += [f"{part.__name__}.__dict__" for part in (collector, RequestState) if hasattr(part, "__slots__")]
+    kept = inspect.signature(RequestState).parameters
+    missing += [f"RequestState.{name}" for name in _REQUEST_STATE if name not in kept]
     missing += [] if hasattr(RequestState, "make_request_output") else ["RequestState.make_request_output"]
+    missing += [] if hasattr(StreamState, "reasoning_ended") else ["StreamState.reasoning_ended"]
     if missing:
         raise UnsupportedVllm(f"vLLM {vllm.__version__} has no {', '.join(missing)}.")
 
