@@ -1,8 +1,8 @@
 """Random lives of a whole deployment keep every promise; and where a core is broken, some life soon shows it."""
 
+import json
 import traceback
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
@@ -16,15 +16,12 @@ from frontend.closing import Closing
 from frontend.messages import ClosingEffect, Keep, Kept
 from protocol.commands import Addressed, Hello
 from protocol.records import Record, Step
-from tests.simulation.__main__ import BATCH, run_some
+from tests.simulation.conftest import SEEDS, Lives
 from tests.simulation.simulation import Simulation
 from tests.simulation.worker import WorkerProcess
 
-SEEDS = 10_000
-"""Some 100 s on two idle cores."""
 DEADLINE_S = 1800.0
 """What a busy machine may take."""
-PROCESSES = 2
 HAPPENS = ("takeovers", "closed unstored", "stored late", "deleted", "hangs", "refused 429")
 HAPPENS_TO_WIRES = ("slow", "stale", "full", "lost")
 """What is rare, or lies deep, and must have happened in more than one life of a hundred."""
@@ -34,15 +31,14 @@ BROKEN_SEEDS = 300
 
 @pytest.mark.slow
 @pytest.mark.timeout(DEADLINE_S)
-def test_whatever_happens_every_promise_is_kept() -> None:
-    batches = [range(first, min(first + BATCH, SEEDS)) for first in range(0, SEEDS, BATCH)]
-    failures: dict[int, str] = {}
-    counts: Counter[str] = Counter()
-    with ProcessPoolExecutor(PROCESSES) as pool:
-        for some_counts, some_failures in pool.map(run_some, batches):
-            counts += some_counts
-            failures |= some_failures
+def test_whatever_happens_every_promise_is_kept(lives: Lives) -> None:
+    lives.process.wait()
+    print(lives.output.read_text())  # noqa: T201 - the figures
+    assert lives.result.exists(), lives.output.read_text()
+    lived = json.loads(lives.result.read_text())
+    counts, failures = Counter(lived["counts"]), lived["failures"]
     assert not failures, "\n".join(f"python -m tests.simulation --seed {seed}\n{why}" for seed, why in failures.items())
+    assert lives.process.returncode == 0
     for what in (*HAPPENS, *(f"wire: {what}" for what in HAPPENS_TO_WIRES)):
         assert counts[what] > SEEDS / 100, f"{what}: only {counts[what]}"
 

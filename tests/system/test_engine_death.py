@@ -23,7 +23,7 @@ from tests.system.workers import taken_over
 
 pytestmark = pytest.mark.engine
 
-HANG_AFTER_S = 20.0
+HANG_AFTER_S = 12.0
 """Far longer than the longest step: a prefill of the whole context, which takes a second or two on two cores."""
 SEEN = "hangs: it"
 """In what the worker's log says of a hang."""
