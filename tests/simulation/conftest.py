@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple
@@ -43,9 +42,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     lives = session.config.stash.get(_LIVES, None)
     if lives is not None:
-        with suppress(ProcessLookupError):  # They are over.
+        if lives.process.poll() is None:
             os.killpg(lives.process.pid, signal.SIGKILL)
-        lives.process.wait()
+            lives.process.wait()
         lives.directory.cleanup()
 
 
