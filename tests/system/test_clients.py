@@ -9,6 +9,7 @@ import pytest
 from openai.types.responses import ResponseStreamEvent
 from pydantic import BaseModel, TypeAdapter
 
+from tests.system.sdk import client
 from tests.system.served import Served
 
 pytestmark = pytest.mark.engine
@@ -34,10 +35,6 @@ class Person(BaseModel):
 
     name: str
     mood: Literal["happy", "sad"]
-
-
-def client(served: Served) -> openai.OpenAI:
-    return openai.OpenAI(base_url=served.url + "/v1", api_key="unused", max_retries=0, _strict_response_validation=True)
 
 
 def test_sdk_streams_text(served: Served) -> None:

@@ -10,8 +10,9 @@ from openai.types.responses import Response
 
 from tests.pace import DEADLINE_S
 from tests.system import sse
+from tests.system.sdk import client
 from tests.system.served import Served
-from tests.system.test_clients import STRICT, client
+from tests.system.test_clients import STRICT
 
 pytestmark = pytest.mark.engine
 

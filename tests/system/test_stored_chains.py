@@ -4,8 +4,9 @@ import openai
 import pytest
 from openai.types.responses import Response, ResponseFunctionToolCall, ResponseItem
 
+from tests.system.sdk import client
 from tests.system.served import Served
-from tests.system.test_clients import WEATHER, client
+from tests.system.test_clients import WEATHER
 
 pytestmark = pytest.mark.engine
 
