@@ -1,7 +1,13 @@
-"""What holds for every test: no settings from the developer's shell, and property tests that don't race the clock."""
+"""What holds for every test: no settings from the developer's shell, and property tests that don't race the clock.
+
+Real processes share a machine of any size with all that they start and kill, and what one test leaves to a garbage
+collection may strike another. So where `CI` is set, a test that fails is run once more, lest a pause of the machine undo
+a day's work. Both outcomes are told: a test that passed only then, or what it tests, is to be mended.
+"""
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 from protocol.settings import PREFIX
@@ -16,3 +22,16 @@ for variable in [variable for variable in os.environ if variable.startswith(PREF
     del os.environ[variable]
 
 pytest_plugins = ["tests.postgres", "tests.system.served"]  # started once a session, for whoever asks for them
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.environ.get("CI"):
+        for item in items:
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what failed at first, in full."""
+    for report in terminalreporter.getreports("rerun"):
+        terminalreporter.section(f"failed, and was run again: {report.nodeid}", red=True)
+        terminalreporter.line(report.longreprtext)
