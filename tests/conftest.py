@@ -1,8 +1,8 @@
 """What holds for every test: no settings from the developer's shell, and property tests that don't race the clock.
 
 Real processes share a machine of any size with all that they start and kill, and what one test leaves to a garbage
-collection may strike another. So where `CI` is set, a test that fails is run once more, lest a pause of the machine undo
-a day's work. Both outcomes are told: a test that passed only then, or what it tests, is to be mended.
+collection may strike another. So where `CI` is set, a test that fails is run once more, lest a pause of the machine
+undo a day's work. Both outcomes are told: a test that passed only then, or what it tests, is to be mended.
 """
 
 import os
