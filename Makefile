@@ -46,7 +46,7 @@ serve: $(ENGINE_STAMP) ## install what is missing and serve [MODEL=Qwen/Qwen3-0.
 test: environment ## run every test, those on the real engine too
 	@.venv/bin/python -m pytest
 
-test-fast: environment ## run the tests that need no real engine, without the slow ones, in under a minute
+test-fast: environment ## run the tests that need no real engine, without the slow ones, in about a minute
 	@.venv/bin/python -m pytest -m "not engine and not slow"
 
 check: environment ## lint, check the format, the types and the tidiness

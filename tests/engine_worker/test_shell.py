@@ -21,6 +21,8 @@ from protocol.reports import Attached, Goodbye, Records, Refused, Rejected, Stal
 from tests.engine_worker.remote import Frontend, StallingFrontend, running, scripted, until
 from tests.pace import DEADLINE_S
 
+pytestmark = pytest.mark.slow
+
 UNIX_TIME = 1_700_000_000
 
 

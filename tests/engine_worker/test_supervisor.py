@@ -20,6 +20,8 @@ from protocol.run_dir import workers_in
 from tests.engine_worker.remote import Frontend
 from tests.pace import DEADLINE_S
 
+pytestmark = pytest.mark.slow
+
 ACTOR, CORE = "actor_process", "signal.pause"
 
 

@@ -18,6 +18,8 @@ from protocol.records import Step, TurnFinished
 from protocol.reports import Attached, Goodbye, Status, Took, Welcome
 from tests.engine_worker.remote import Frontend, running, scripted, until
 
+pytestmark = pytest.mark.slow
+
 UNIX_TIME = 1_700_000_000
 FIRST, SECOND = "worker-0", "worker-1"
 STEPS = 100

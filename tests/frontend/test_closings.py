@@ -29,6 +29,8 @@ from protocol.reports import Attached, Batch, Offered, Records, Unknown
 from tests.engine_worker.world import UNIX_TIME, Frontend, World
 from tests.frontend.served import empty_database
 
+pytestmark = pytest.mark.slow
+
 SESSION, CLOSING, OBSERVER = 1, 2, 9
 """Reader numbers."""
 REQUEST: Final = b'{"model":"m","input":"x","background":true}'

@@ -29,6 +29,8 @@ from frontend.webhooks import deliveries
 from tests.frontend.receiver import HANG, OTHER_SECRET, SECRET, receiving
 from tests.protocol.test_outgoing import FakeDns
 
+pytestmark = pytest.mark.slow
+
 LOOPBACK = "127.0.0.1/32"
 FOREVER_S = 10 * 365 * 86_400
 

@@ -18,6 +18,8 @@ from frontend.tenants.limits import (
     refusal,
 )
 
+pytestmark = pytest.mark.slow
+
 ALICE, BOB = key_id("alice"), key_id("bob")
 NOW = 1000
 

@@ -29,6 +29,8 @@ from tests.frontend.served import DONE, FINISHED, read_until, text
 from tests.frontend.standin import StandIn
 from tests.pace import DEADLINE_S, slowness
 
+pytestmark = pytest.mark.slow
+
 START_MAX_S = 1.0
 RSS_MAX_BYTES = 80 * 10**6
 BACK_MAX_S = 2.0

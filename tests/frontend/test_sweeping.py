@@ -16,6 +16,8 @@ from tests.frontend.served import FINISHED, Frontend, served, text
 from tests.frontend.standin import StandIn
 from tests.pace import DEADLINE_S
 
+pytestmark = pytest.mark.slow
+
 RESPONSE_ID = "resp_" + "a" * 32
 REQUEST = b'{"model":"holdfast-demo","input":"x","background":true}'
 QUICK: dict[str, Any] = {"sweep_interval_s": 0.05, "background_lost_after_s": 1.0}

@@ -21,6 +21,8 @@ from tests.frontend.standin import StandIn
 from tests.frontend.tenants import make_key
 from tests.pace import DEADLINE_S
 
+pytestmark = pytest.mark.slow
+
 OBJECTS = {
     ("GET", "/v1/responses/{response_id}"),
     ("DELETE", "/v1/responses/{response_id}"),

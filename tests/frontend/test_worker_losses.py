@@ -15,6 +15,8 @@ from tests.frontend.served import DONE, FINISHED, Frontend, events, read_until, 
 from tests.frontend.standin import StandIn
 from tests.pace import DEADLINE_S
 
+pytestmark = pytest.mark.slow
+
 LOST_AFTER_S = 1.5
 ABSENT = "resp_" + "0" * 32
 

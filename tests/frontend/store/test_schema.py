@@ -31,6 +31,8 @@ from protocol.private_dir import NotPrivate
 from tests.frontend.store.samples import finished
 from tests.postgres import Postgres
 
+pytestmark = pytest.mark.slow
+
 DEADLINE_S = 60.0
 
 

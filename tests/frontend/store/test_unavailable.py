@@ -23,6 +23,8 @@ from tests.frontend.store.conftest import PATIENCE_S
 from tests.frontend.store.samples import NOW, finished
 from tests.postgres import Postgres
 
+pytestmark = pytest.mark.slow
+
 WAIT_S = 1.0
 
 
