@@ -34,7 +34,6 @@ from frontend.messages import (
     Erase,
     Find,
     Heard,
-    HostsEffect,
     HostsInput,
     Leave,
     Note,
@@ -288,17 +287,17 @@ class Links:
             while self._inbox:
                 message = self._inbox.popleft()
                 for effect in self._hosts.handle(message, self._loop.time()):
-                    self._carry_out(effect)
+                    if not isinstance(effect, Deliver):
+                        self._carry_out(effect)
+                    elif reading := self._readings.get(effect.reader):
+                        reading.deliver(effect.message)
                 if isinstance(message, Leave):
                     self._readings.pop(message.reader, None)
         finally:
             self._is_handling = False
 
-    def _carry_out(self, effect: HostsEffect) -> None:
+    def _carry_out(self, effect: Send | Adopt | Connect | Disconnect | Note) -> None:
         match effect:
-            case Deliver():
-                if reading := self._readings.get(effect.reader):
-                    reading.deliver(effect.message)
             case Send():
                 self._send(effect)
             case Adopt():

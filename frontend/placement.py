@@ -150,12 +150,14 @@ class Placement:
 
     def _on_records(self, worker: Worker, report: Records) -> list[HostsEffect]:
         """Hand each reader its batch; readers that have left are detached (again)."""
-        effects: list[HostsEffect] = []
-        for batch in report.batches:
-            if batch.reader in worker.readers:
-                effects.append(Deliver(batch.reader, batch))
-            elif not self.is_looking(batch.reader):  # else it may have asked this worker, and must not be detached
-                effects.append(worker.tell(Detach(batch.reader)))
+        readers = worker.readers
+        effects: list[HostsEffect] = [
+            Deliver(batch.reader, batch) for batch in report.batches if batch.reader in readers
+        ]
+        if len(effects) < len(report.batches):
+            strangers = [batch.reader for batch in report.batches if batch.reader not in readers]
+            # One that is looking may have asked this worker, and must not be detached.
+            effects += [worker.tell(Detach(number)) for number in strangers if not self.is_looking(number)]
         return effects
 
     def _on_attached(self, worker: Worker, report: Attached) -> list[HostsEffect]:

@@ -36,7 +36,7 @@ Theory of operation
 
 from copy import copy
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -51,6 +51,7 @@ from frontend.api.output import (
 )
 from frontend.api.request import RequestSettings, parse_wire
 from frontend.api.response import Json, error_json, new_response, usage_json
+from frontend.sse import EVENT_END, Event, event_head
 from protocol.records import (
     CancelRequested,
     Closed,
@@ -82,16 +83,10 @@ _TERMINAL_TYPE: Final[dict[Status, str]] = {
 }
 _CLOSING_EVENTS_MAX: Final = 10
 """No record `Closed` brings more events than this."""
+_NO_LOGPROBS: Final = b',"logprobs":[]'
 _UNEXPLAINED = ErrorDetail("server_error", "server_error", "The response failed.")
 
 _encode = msgspec.json.Encoder().encode
-
-
-class Event(NamedTuple):
-    """An event for a client: its type, and its body as one line of JSON with `type` and `sequence_number` set."""
-
-    type: str
-    body: bytes
 
 
 class Projection:
@@ -100,6 +95,26 @@ class Projection:
     `after` is the client's cursor: events up to that sequence number are counted but not made. `request` is None until
     `Opened` was folded, `turn_finished` and `closed` are None until those records were.
     """
+
+    __slots__ = (
+        "_after",
+        "_delta_head",
+        "_dialect",
+        "_events",
+        "_frame_head",
+        "_hex",
+        "_item",
+        "_obfuscate",
+        "_output",
+        "_response",
+        "background",
+        "closed",
+        "delete_requested",
+        "next_sequence",
+        "request",
+        "response_id",
+        "turn_finished",
+    )
 
     def __init__(self, after: int = -1) -> None:
         self.next_sequence = 0
@@ -116,7 +131,7 @@ class Projection:
         self._response: Json = {}
         self._output: list[Json] = []
         self._item: OutputItem | None = None
-        self._delta_prefix = b""
+        self._delta_head = self._frame_head = b""
         self._events: list[Event] = []
 
     def __repr__(self) -> str:
@@ -156,6 +171,23 @@ class Projection:
                 pass
         events, self._events = self._events, []  # not kept until the next: the first ones hold the whole request
         return events
+
+    def delta_frame(self, step: Step) -> bytes | None:
+        """The short way of `apply` for what most steps are, one more delta of the open item: its event, framed.
+
+        None where it is anything else, or not past the cursor: then nothing was folded.
+        """
+        item = self._item
+        if item is None or len(step.deltas) != 1 or self.next_sequence <= self._after:
+            return None
+        delta = step.deltas[0]
+        if type(delta) is TextDelta and type(item) is MessageItem and delta.text and not delta.logprobs:
+            return self._delta(item, delta.text, _NO_LOGPROBS, self._frame_head, EVENT_END)
+        if type(delta) is ReasoningDelta and type(item) is ReasoningItem and delta.text and not delta.ended:
+            return self._delta(item, delta.text, b"", self._frame_head, EVENT_END)
+        if type(delta) is ToolCallDelta and type(item) is FunctionCallItem and delta.index == item.call:
+            return self._delta(item, delta.arguments, b"", self._frame_head, EVENT_END) if delta.arguments else None
+        return None
 
     def response(self) -> Json:
         """The response object as of now, as it stands in events; once `Opened` was folded."""
@@ -202,7 +234,7 @@ class Projection:
             self._emit_delta(item, delta.text, b',"logprobs":' + _encode(logprobs))
         elif delta.text:
             item = self._item if isinstance(self._item, MessageItem) else self._message_item()
-            self._emit_delta(item, delta.text, b',"logprobs":[]')
+            self._emit_delta(item, delta.text, _NO_LOGPROBS)
 
     def _message_item(self) -> MessageItem:
         if isinstance(self._item, MessageItem):
@@ -232,7 +264,8 @@ class Projection:
 
     def _open_item(self, item: OutputItem) -> None:
         self._item = item
-        self._delta_prefix = _encode({"type": item.delta_type, **item.place})[:-1] + b',"delta":'
+        self._delta_head = _encode({"type": item.delta_type, **item.place})[:-1] + b',"delta":'
+        self._frame_head = event_head(item.delta_type) + self._delta_head
         for event in item.opening():
             self._emit(event)
 
@@ -281,17 +314,21 @@ class Projection:
             self._events.append(Event(event.type, body))
 
     def _emit_delta(self, item: OutputItem, text: str, tail: bytes = b"") -> None:
+        """Emit that an open item has more text; `tail` is what else there is to say of it."""
+        is_new = self.next_sequence > self._after
+        body = self._delta(item, text, tail, self._delta_head)
+        if is_new:
+            self._events.append(Event(item.delta_type, body))
+
+    def _delta(self, item: OutputItem, text: str, tail: bytes, head: bytes, end: bytes = b"") -> bytes:
         """The hot path: one event a token, put together from bytes."""
         item.written += text.encode()
         number = self.next_sequence
         self.next_sequence = number + 1
-        if number <= self._after:
-            return
         varying = _encode(text) + tail
         if self._obfuscate:
             varying += b',"obfuscation":"%b"' % self._padding(number, len(varying))
-        body = b'%b%b,"sequence_number":%d}' % (self._delta_prefix, varying, number)
-        self._events.append(Event(item.delta_type, body))
+        return b'%b%b,"sequence_number":%d}%b' % (head, varying, number, end)
 
     def _padding(self, number: int, length: int) -> bytes:
         """What brings `length` bytes to a multiple of `PADDED_BYTES`; each time another, lest it compress."""

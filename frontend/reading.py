@@ -34,6 +34,7 @@ from frontend.messages import (
 from frontend.metrics.pacing import Pace
 from frontend.session import Session
 from protocol.records import ErrorDetail
+from protocol.reports import Batch
 
 logger = logging.getLogger(__name__)
 
@@ -45,25 +46,47 @@ _TIMER_SLACK_S: Final = 0.001
 class Outlet:
     """A client's connection, written to without awaiting; it is in the middle of an HTTP answer's body."""
 
+    __slots__ = ("_bytes_max", "_chunked", "_transport")
+
     def __init__(self, transport: asyncio.Transport, *, chunked: bool, bytes_max: int) -> None:
         self._transport = transport
         self._chunked = chunked
         self._bytes_max = bytes_max
         transport.set_write_buffer_limits(high=bytes_max)  # so that `drain` waits from there on, and to a quarter of it
 
-    def write(self, data: bytes) -> None:
-        """Send the bytes in one piece; what a client that is gone would have got is dropped."""
-        if not self._transport.is_closing():
-            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+    def write(self, data: bytes) -> bool:
+        """Send the bytes in one piece; returns whether the client is too slow for more.
 
-    def is_full(self) -> bool:
-        """Whether the client is too slow for more."""
-        return self._transport.get_write_buffer_size() > self._bytes_max
+        What a client that is gone would have got is dropped.
+        """
+        transport = self._transport
+        if not transport.is_closing():
+            transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        return transport.get_write_buffer_size() > self._bytes_max
 
 
 class Reading:
     """A session at work. `tell` passes a message on to `hosts`, which is asked questions only; `drive`
     does for the response what its session, which owns it, has decided."""
+
+    __slots__ = (
+        "_begun",
+        "_drive",
+        "_ended",
+        "_full",
+        "_hosts",
+        "_loop",
+        "_outlet",
+        "_settings",
+        "_tell",
+        "_timer",
+        "_unsent",
+        "_waiter",
+        "_written_at",
+        "pace",
+        "refusal",
+        "session",
+    )
 
     def __init__(
         self,
@@ -104,6 +127,16 @@ class Reading:
         A session that raises ends as if its log were lost, with an error that says it is our fault.
         """
         now = self._loop.time()
+        if type(message) is Batch and (more := self.session.more(message, now)) is not None:
+            self._write(more, now)
+            if self.pace is not None:
+                self.pace.more(now)
+            return
+        self._handle(message, now)
+        if self.pace is not None:
+            self.pace.heard(self.session.projection, now)
+
+    def _handle(self, message: SessionInput, now: float) -> None:
         for attempt in (message, Lost(_OUR_FAULT)):
             try:
                 effects = self.session.handle(attempt, now)
@@ -114,8 +147,6 @@ class Reading:
             effects = [Refuse(from_detail(_OUR_FAULT)), Leave(self.session.reader), End()]
         for effect in effects:
             self._carry_out(effect, now)
-        if self.pace is not None:
-            self.pace.heard(self.session.projection, now)
 
     # ---- for the endpoints -------------------------------------------------------------------------------------------
 
@@ -195,8 +226,7 @@ class Reading:
             self._unsent.append(data)
             full = sum(map(len, self._unsent)) > self._settings.stream_buffer_bytes_max
         else:
-            self._outlet.write(data)
-            full = self._outlet.is_full()
+            full = self._outlet.write(data)
         if full and not self._full:
             self._full = True
             self._wake()

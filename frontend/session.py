@@ -29,7 +29,6 @@ from frontend.api.errors import from_detail, idempotency_mismatch, invalid, resp
 from frontend.messages import (
     Again,
     Begin,
-    Charge,
     ClientGone,
     Drained,
     End,
@@ -42,37 +41,29 @@ from frontend.messages import (
     SessionEffect,
     SessionInput,
     Silence,
-    Started,
     Stopping,
-    Verdict,
     Write,
 )
+from frontend.owning import Owning
 from frontend.projection import Projection
+from frontend.silence import going_on
 from frontend.wish import Wish
-from protocol.codec import decode_record
+from protocol.codec import BadFrame, decode_record
 from protocol.commands import Attach, Pause
 from protocol.records import (
     CancelRequested,
     Closed,
     DeleteRequested,
-    FinishReason,
     Opened,
     OwnerGranted,
     Progress,
     Record,
-    Status,
     Step,
     TurnFinished,
     TurnStarted,
 )
 from protocol.reports import Attached, Batch
 
-_OUTCOME: Final[dict[FinishReason, Status]] = {
-    "stop": "completed",
-    "length": "incomplete",
-    "aborted": "cancelled",
-    "error": "failed",
-}
 _NOWHERE: Final = sys.maxsize
 """A cursor past every event, and a log's end before it is known."""
 
@@ -87,12 +78,31 @@ class _Flow(enum.Enum):
 class Session:
     """One reader of one response. `now` is in seconds by a monotonic clock."""
 
+    __slots__ = (
+        "_begun",
+        "_client",
+        "_doing",
+        "_end",
+        "_first_end",
+        "_flow",
+        "_heard_at",
+        "_is_stranger",
+        "_joined_another",
+        "_next_offset",
+        "_only_writes",
+        "_owning",
+        "_wish",
+        "opened",
+        "projection",
+        "reader",
+        "response_id",
+    )
+
     def __init__(self, reader: int, response_id: str, frontend_id: str, wish: Wish, *, client: bool = True) -> None:
         self.reader = reader
         self.response_id = response_id
         self.projection = Projection(wish.after if wish.stream else _NOWHERE)
         self.opened: Opened | None = None
-        self._frontend_id = frontend_id
         self._wish = wish
         self._client = client
         self._flow = _Flow.ATTACHING
@@ -106,19 +116,10 @@ class Session:
         """Whether the response is another tenant's."""
         self._joined_another = False
         """Whether the log was opened with another request than the one we want to join."""
-        self._epoch: int | None = None
-        """Ours while this frontend owns the response."""
-        self._log_epoch = 0
-        """That of the owner that the log names last, whoever it is."""
-        self._verdict_given = False
-        self._key = ""
-        """The API key that the response's tokens are charged to."""
-        self._turn = 0
-        self._finished: TurnFinished | None = None
-        """The last turn's end that was seen to."""
-        self._start_told = False
+        self._owning = Owning(response_id, frontend_id)
         self._doing = "starting"
         self._heard_at = 0.0
+        self._only_writes = False
 
     def __repr__(self) -> str:
         return f"<Session {self.reader} of {self.response_id} {self._flow.name} at {self._next_offset}, {self._doing}>"
@@ -126,10 +127,32 @@ class Session:
     @property
     def epoch(self) -> int:
         """The epoch of the owner that the log names last, whoever that is."""
-        return self._log_epoch
+        return self._owning.log_epoch
 
     def handle(self, message: SessionInput, now: float) -> list[SessionEffect]:
         """Take in what happened; returns what to do, in order."""
+        effects = self._decide(message, now)
+        self._only_writes = self._flow is _Flow.FLOWING and self._is_under_way()
+        return effects
+
+    def more(self, batch: Batch, now: float) -> bytes | None:
+        """The short way of `handle` for what most batches are, one more delta and nothing to decide: what to write.
+
+        None for any other batch, which is not taken in.
+        """
+        if not self._only_writes or batch.offset != self._next_offset or len(batch.records) != 1:
+            return None
+        try:
+            record = decode_record(batch.records[0])
+        except BadFrame:
+            return None
+        frame = self.projection.delta_frame(record) if type(record) is Step else None
+        if frame is not None:
+            self._next_offset += 1
+            self._heard_at = now
+        return frame
+
+    def _decide(self, message: SessionInput, now: float) -> list[SessionEffect]:
         if self._flow is _Flow.ENDED:
             return []
         match message:
@@ -163,16 +186,26 @@ class Session:
         data = b"".join([self._fold(decode_record(raw)) for raw in fresh])
         self._next_offset += len(fresh)
         self._heard_at = now
-        projection = self.projection
-        is_under_way = self._begun and projection.turn_finished is None and projection.closed is None
-        if is_under_way and self._wish.to_the_end and not projection.background:  # More output: nothing else follows.
-            return [Write(data)] if data else []
         return self._settle(data)
+
+    def _is_under_way(self) -> bool:
+        """Whether more output is only to be written."""
+        projection = self.projection
+        return (
+            self._begun
+            and self._doing == "generating"
+            and projection.turn_finished is None
+            and projection.closed is None
+            and self._wish.to_the_end
+            and self._wish.stream
+            and not self._wish.event_ids
+            and not projection.background
+        )
 
     def _on_attached(self, message: Attached) -> list[SessionEffect]:
         self._end = message.end
         self._first_end = min(self._first_end, message.end)
-        self._verdict_given = False  # the worker may have been restarted, or a full queue may have swallowed it
+        self._owning.attached()
         if self._flow is _Flow.ATTACHING:
             self._flow = _Flow.FLOWING
         return self._settle(b"")
@@ -206,7 +239,7 @@ class Session:
                 return self._on_stopping()
 
     def _on_client_gone(self, message: ClientGone) -> list[SessionEffect]:
-        if self._epoch is None or message.others:
+        if self._owning.epoch is None or message.others:
             return self._leave()
         self._client, self._wish = False, Wish()
         return self._attach()
@@ -214,19 +247,8 @@ class Session:
     def _on_silence(self, message: Silence, now: float) -> list[SessionEffect]:
         if not self._wish.stream or not self._begun or self._flow is _Flow.PAUSED:
             return []
-        return [Write(sse.PING if self._wish.pings else sse.comment(self._silence(message, now)))]
-
-    def _silence(self, message: Silence, now: float) -> str:
-        """What is going on, for a client that hears nothing; only what is true."""
-        if message.away_s is not None:
-            return f"recovering, the worker is away for {message.away_s:.0f} s"
-        if message.loading and self._doing in ("queued", "generating"):
-            return "recovering, the worker is loading the model"
-        if message.looking:
-            return "recovering, looking for a worker that goes on"
-        if self._doing != "queued":
-            return f"{self._doing}, silent for {now - self._heard_at:.0f} s"
-        return "reading the prompt" if message.queue_position is None else f"queued, position {message.queue_position}"
+        words = going_on(message, self._doing, now - self._heard_at)
+        return [Write(sse.PING if self._wish.pings else sse.comment(words))]
 
     def _on_stopping(self) -> list[SessionEffect]:
         self._flow = _Flow.ENDED
@@ -245,11 +267,9 @@ class Session:
             case Opened():
                 self._on_opened(record)
             case OwnerGranted():
-                self._log_epoch = record.epoch
-                self._epoch = record.epoch if record.frontend_id == self._frontend_id else None
-                self._verdict_given = False
+                self._owning.granted(record)
             case TurnStarted():
-                self._turn = record.turn
+                self._owning.turn = record.turn
                 self._doing = "queued"
             case TurnFinished():
                 self._doing = "finishing"
@@ -267,7 +287,7 @@ class Session:
         self._joined_another = self._wish.asked not in (None, record.asked)
         if self._wish.keeps_opened:
             self.opened = record
-        self._key = record.key
+        self._owning.key = record.key
 
     def _settle(self, data: bytes) -> list[SessionEffect]:
         """What follows from what was folded: a verdict, the beginning, more to write (`data`), the end."""
@@ -275,9 +295,7 @@ class Session:
             return [Refuse(response_not_found(self.response_id)), *self._leave()]
         if self._joined_another:
             return [Refuse(idempotency_mismatch()), *self._leave()]
-        effects = [*self._start(), *self._verdict()]
-        if self.projection.turn_finished is not self._finished:
-            effects += self._charge()
+        effects = self._drive()
         if not self._begun:
             beginning = self._beginning()
             if not self._begun:
@@ -292,6 +310,14 @@ class Session:
             return effects + self._leave()
         return effects
 
+    def _drive(self) -> list[SessionEffect]:
+        """What the owner does for the response, if this is its session."""
+        projection, owning = self.projection, self._owning
+        effects: list[SessionEffect] = [*owning.start(projection, generating=self._doing == "generating")]
+        if self._has_caught_up():  # Else it may be closed already.
+            effects += owning.verdict(projection, client=self._client)
+        return [*effects, *owning.charge(projection, before_our_eyes=self._next_offset > self._first_end)]
+
     def _beginning(self) -> list[SessionEffect]:
         """Begin if the answer is certain to be a success, refuse if it is certain not to be."""
         last = self.projection.next_sequence - 1
@@ -303,37 +329,8 @@ class Session:
         message = f"starting_after is {self._wish.after}, but the last event of this response so far is {last}."
         return [Refuse(invalid("starting_after", message)), *self._leave()]
 
-    def _start(self) -> list[SessionEffect]:
-        if self._start_told or self._doing != "generating" or self._epoch is None or not self.projection.background:
-            return []
-        self._start_told = True
-        return [Started()]
-
     def _has_caught_up(self) -> bool:
         return self._next_offset >= self._end
-
-    def _charge(self) -> list[SessionEffect]:
-        """Have the turn that has finished charged for, if it has while we were here and our frontend owned it."""
-        finished = self._finished = self.projection.turn_finished
-        if finished is None or self._epoch is None or self._next_offset <= self._first_end:
-            return []
-        model = self.projection.request.model if self.projection.request else ""
-        return [Charge(self.response_id, self._turn, self._key, model, finished.reason, finished.usage)]
-
-    def _verdict(self) -> list[SessionEffect]:
-        closed, finished = self.projection.closed, self.projection.turn_finished
-        if self._verdict_given or finished is None or not self._has_caught_up():  # else it may be closed already
-            return []
-        if closed is not None:
-            # It was offered to this frontend (else a session without a client would not be here) to be stored.
-            if self._client or not closed.unstored:
-                return []
-            self._verdict_given = True
-            return [Verdict(self._log_epoch, closed.status, closed.error, closed)]
-        if self._epoch is None:
-            return []
-        self._verdict_given = True
-        return [Verdict(self._epoch, _OUTCOME[finished.reason], finished.error)]
 
     # ---- flow --------------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ it breaks every client of openai-python.
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from frontend.projection import Event
+import msgspec
 
 HEADERS: Final[Mapping[str, str]] = {
     "Content-Type": "text/event-stream",
@@ -23,9 +23,24 @@ PING: Final = b'event: response.ping\ndata: {"type":"response.ping"}\n\n'
 """A keepalive for clients that ignore comments. It is not part of the response: it has no sequence number."""
 
 
+EVENT_END: Final = b"\n\n"
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """An event for a client: its type, and its body as one line of JSON with `type` and `sequence_number` set."""
+
+    type: str
+    body: bytes
+
+
+def event_head(event_type: str) -> bytes:
+    """What stands before the body of an event; `EVENT_END` stands after it."""
+    return b"event: %b\ndata: " % event_type.encode()
+
+
 def frame(event: Event) -> bytes:
     """One event, whole."""
-    return b"event: %b\ndata: %b\n\n" % (event.type.encode(), event.body)
+    return b"".join((event_head(event.type), event.body, EVENT_END))
 
 
 def frames(events: Sequence[Event], ids_end: int | None = None) -> bytes:

@@ -27,6 +27,13 @@ class Pace:
         """The response waits for the engine."""
         self._queued_until = now
 
+    def more(self, now: float) -> None:
+        """The short way of `heard`: one more event of the output was folded, and nothing else."""
+        if self._gaps is not None:
+            self._sequence += 1
+            self._gaps.observe(now - self._last)
+            self._last = now
+
     def heard(self, projection: Projection, now: float) -> None:
         """Records may have been folded."""
         sequence = projection.next_sequence

@@ -41,8 +41,9 @@ Sums = dict[Series, list[float]]
 _decode_lines: Final = msgspec.json.Decoder(tuple[str, Labels, int, bool]).decode_lines
 
 
-_GRAINS: Final = 2**20
+_GRAINS: Final = 2.0**20
 """A second's: see `exact`."""
+_GRAIN_S: Final = 1 / _GRAINS
 
 
 def exact(seconds: float) -> float:
@@ -51,7 +52,7 @@ def exact(seconds: float) -> float:
     Otherwise a sum might be smaller by a rounding when another process makes it, or one of its parts has been added to
     the dead's; and a counter that falls by however little has begun anew, for Prometheus.
     """
-    return int(seconds * _GRAINS) / _GRAINS
+    return seconds * _GRAINS // 1.0 * _GRAIN_S
 
 
 class Unreadable(Exception):
@@ -89,8 +90,9 @@ class Distribution:
 
     def observe(self, value: float) -> None:
         """Count a value."""
-        self._words[self._at + bisect_left(self._bounds, value)] += 1.0
-        self._words[self._sum_at] += exact(value)
+        words = self._words
+        words[self._at + bisect_left(self._bounds, value)] += 1.0
+        words[self._sum_at] += value * _GRAINS // 1.0 * _GRAIN_S  # `exact`, without a call: this is done for each event
 
 
 class Sheet:

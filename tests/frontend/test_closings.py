@@ -15,8 +15,9 @@ from frontend.closing import Closing
 from frontend.config import Settings
 from frontend.finished import as_kept, to_keep
 from frontend.messages import Again, ClosingEffect, Keep, Leave, Say, SessionEffect, Verdict
-from frontend.projection import Event, Projection
+from frontend.projection import Projection
 from frontend.session import Session
+from frontend.sse import Event
 from frontend.store.errors import ReplayGone
 from frontend.store.finishing import Deleted
 from frontend.store.responses import NewBackground, ResponseRow

@@ -43,12 +43,9 @@ class Recorder(Outlet):
     def __init__(self) -> None:
         self.written: list[tuple[float, bytes]] = []
 
-    def write(self, data: bytes) -> None:
-        """Keep it."""
+    def write(self, data: bytes) -> bool:
+        """Keep it: the client takes all at once."""
         self.written.append((round(asyncio.get_running_loop().time(), 2), data))
-
-    def is_full(self) -> bool:
-        """The client takes all at once."""
         return False
 
 

@@ -8,15 +8,18 @@ from openai._types import omit
 from openai.lib.streaming.responses._responses import ResponseStreamState
 from openai.types.responses import Response
 
+from frontend import sse
 from frontend.api.request import parse_create
 from frontend.projection import Projection
 from protocol.records import (
     Closed,
+    Delta,
     Opened,
     ReasoningDelta,
     Record,
     Step,
     TextDelta,
+    ToolCallDelta,
     TurnFinished,
     TurnStarted,
     Usage,
@@ -53,6 +56,26 @@ def test_a_fold_from_any_cursor_gives_exactly_the_tail(name: str) -> None:
     records, events = read_log(name), read_events(name)
     for after in range(-1, len(events) + 1):
         assert fold(records, after) == events[after + 1 :]
+
+
+@pytest.mark.parametrize("after", [-1, 6])
+def test_the_short_way_of_a_delta_gives_the_same_event_or_none_and_then_folds_nothing(name: str, after: int) -> None:
+    short, long = Projection(after), Projection(after)
+    for record in read_log(name):
+        frame = short.delta_frame(record) if isinstance(record, Step) else None
+        frames = sse.frames(short.apply(record)) if frame is None else frame
+        assert frames == sse.frames(long.apply(record))
+        assert (short.response(), short.next_sequence) == (long.response(), long.next_sequence)
+
+
+@pytest.mark.parametrize("delta", [TextDelta("a"), ReasoningDelta("a"), ToolCallDelta(0, arguments="{")])
+def test_one_more_delta_of_the_open_item_goes_the_short_way(delta: Delta) -> None:
+    projection = Projection()
+    projection.apply(read_log("text")[0])
+    assert projection.delta_frame(Step((1,), (delta,))) is None
+    projection.apply(Step((1,), (delta,)))
+    assert projection.delta_frame(Step((2,), (delta,))) is not None
+    assert projection.delta_frame(Step((3,), (delta, delta))) is None
 
 
 def test_a_stream_is_in_order(name: str) -> None:

@@ -1,7 +1,7 @@
 """The bytes of a server-sent event stream."""
 
 from frontend import sse
-from frontend.projection import Event
+from frontend.sse import Event
 
 
 def test_an_event_is_two_lines_and_an_empty_one() -> None:
