@@ -111,16 +111,17 @@ def _handing_over(state: RequestState, sink: Sink) -> Callable[..., Any]:
     return hand_over
 
 
+def is_thought_over(parser: Parser) -> bool:
+    """Whether the parser is known to be past the reasoning, or past where it would have been."""
+    return type(parser).parse_delta is DelegatingParser.parse_delta and parser._stream_state.reasoning_ended
+
+
 def only_text_follows(parser: Parser) -> bool:
     """Whether the parser gives out all further text as it is: reasoning is over, and it does not look for tool calls.
 
     It would go through all text so far with every token all the same.
     """
-    return (
-        type(parser).parse_delta is DelegatingParser.parse_delta
-        and parser.tool_parser is None
-        and parser._stream_state.reasoning_ended
-    )
+    return is_thought_over(parser) and parser.tool_parser is None
 
 
 def read_outputs(llm: AsyncLLM) -> OutputSocket:

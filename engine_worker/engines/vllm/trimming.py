@@ -30,8 +30,12 @@ class NewlineTrimmer:
     def text(self, text: str) -> str:
         """Trim the next piece of the answer's text."""
         if self.in_reasoning:
-            self.in_reasoning, self._at_edge, self._held = False, True, ""
+            self.end_reasoning()
         return self._from_edge(text) if self._at_edge else text
+
+    def end_reasoning(self) -> None:
+        """What comes next is the answer's text."""
+        self.in_reasoning, self._at_edge, self._held = False, True, ""
 
     def _from_edge(self, text: str) -> str:
         if self._at_edge:

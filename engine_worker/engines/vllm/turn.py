@@ -8,7 +8,7 @@ from vllm.entrypoints.generate.base.protocol import DeltaMessage
 from vllm.logprobs import Logprob
 
 from engine_worker.engines.interface import Emit
-from engine_worker.engines.vllm.internals import only_text_follows
+from engine_worker.engines.vllm.internals import is_thought_over, only_text_follows
 from engine_worker.engines.vllm.logprobs import LogprobsOfText
 from engine_worker.engines.vllm.output import Output
 from engine_worker.engines.vllm.rendering import RenderedTurn
@@ -119,7 +119,7 @@ class RunningTurn:
         )
         self._is_text = only_text_follows(parser)
         if message is None:
-            return ()
+            return self._end_of_thought() if self._trimmer.in_reasoning and is_thought_over(parser) else ()
         if message.reasoning or message.tool_calls:
             return tuple(self._parsed(message))
         return self._text(message.content)
@@ -131,7 +131,12 @@ class RunningTurn:
         after_reasoning = self._trimmer.in_reasoning
         if shown := self._trimmer.text(text):
             return (TextDelta(shown, self._logprobs.take(shown)),)
-        return (ReasoningDelta("", ended=True),) if after_reasoning else ()
+        return self._end_of_thought() if after_reasoning else ()
+
+    def _end_of_thought(self) -> tuple[Delta, ...]:
+        """Told as soon as it is known, for what comes next may take a while."""
+        self._trimmer.end_reasoning()
+        return (ReasoningDelta("", ended=True),)
 
     def _parsed(self, message: DeltaMessage) -> Iterator[Delta]:
         if message.reasoning:

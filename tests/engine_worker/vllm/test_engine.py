@@ -13,7 +13,7 @@ import pytest
 
 from engine_worker.engines.interface import EngineLoad, TurnRecord, TurnRejected
 from engine_worker.engines.vllm.request import SHORT_BYTES_MAX
-from protocol.records import ErrorDetail, Step, TextDelta
+from protocol.records import ErrorDetail, ReasoningDelta, Step, TextDelta
 from tests.engine_worker.vllm.asking import Asker, Built, turn
 
 pytestmark = [
@@ -97,6 +97,14 @@ async def test_reasoning_comes_first_and_reads_well(ask: Asker) -> None:
     kinds = [type(delta).__name__ for delta in answer.deltas]
     assert [kind for kind, _ in itertools.groupby(kinds)] == ["ReasoningDelta", "TextDelta"]
     assert 0 < answer.finished.usage.reasoning_tokens < answer.finished.usage.output_tokens
+
+
+async def test_a_thought_is_told_to_be_over_with_the_token_that_ends_it(ask: Asker, built: Built) -> None:
+    engine: Any = built.engine
+    mark = engine._llm.get_tokenizer().convert_tokens_to_ids("</think>")
+    for tools in [], [WEATHER]:
+        answer = await ask(reasoning={"effort": "medium"}, tools=tools)
+        assert [step.token_ids for step in answer.steps if ReasoningDelta("", ended=True) in step.deltas] == [(mark,)]
 
 
 # --- tools ---
