@@ -26,7 +26,7 @@ import asyncio
 import enum
 import logging
 from collections.abc import Callable
-from typing import cast
+from typing import Final, cast
 
 import msgspec
 import zmq
@@ -39,6 +39,11 @@ logger = logging.getLogger(__name__)
 
 _DRAIN_S = 0.005
 """For how long frames are handled in one loop callback before the loop gets its turn; a frame may be a long backlog."""
+_NOBLOCK: Final = int(zmq.NOBLOCK)
+_MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
+_EVENTS: Final = int(zmq.EVENTS)
+_POLLIN: Final = int(zmq.POLLIN)
+"""As plain numbers, for arithmetic with an enumeration takes as long as a message."""
 _RECONNECT_MS, _RECONNECT_MAX_MS = 50, 500
 """How long ZeroMQ waits before it tries a dead worker's endpoint again, at first and at most."""
 _RENEW_S = 5.0
@@ -103,7 +108,7 @@ class _Socket:
         }
         for option, value in (bounds | options).items():
             self._socket.setsockopt(option, value)
-        self._events = cast("Callable[[int], int]", self._socket.getsockopt)
+        self._option = cast("Callable[[int], int]", self._socket.getsockopt)
 
     def bind(self, endpoint: str) -> None:
         self._socket.bind(endpoint)
@@ -129,7 +134,9 @@ class _Socket:
 
     def send(self, frames: list[bytes]) -> Sent:
         try:
-            self._socket.send_multipart(frames, zmq.NOBLOCK)
+            for frame in frames[:-1]:
+                self._socket.send(frame, _MORE)
+            self._socket.send(frames[-1], _NOBLOCK)
         except zmq.Again:
             return Sent.FULL
         except zmq.ZMQError as error:
@@ -141,25 +148,43 @@ class _Socket:
         return Sent.OK
 
     def _schedule_drain(self) -> None:
-        if not self._drain_scheduled and self._events(zmq.EVENTS) & zmq.POLLIN:
+        if not self._drain_scheduled and self._has_message():
             self._drain_scheduled = True
             self._loop.call_soon(self._drain)
+
+    def _has_message(self) -> bool:
+        return bool(self._option(_EVENTS) & _POLLIN)
 
     def _drain(self) -> None:
         self._drain_scheduled = True  # What is sent meanwhile needs no look of its own.
         until = self._loop.time() + _DRAIN_S
         try:
-            # Asking first is cheaper than a receive that fails: its exception costs as much as a message.
-            while not self._socket.closed and self._events(zmq.EVENTS) & zmq.POLLIN:
-                self._on_frames(self._socket.recv_multipart(zmq.NOBLOCK))
+            while frames := self._receive():
+                self._on_frames(frames)
+                if self._socket.closed:
+                    return
                 if self._loop.time() >= until:
                     break
+                if not self._has_message():
+                    return
             else:
                 return
         finally:
             self._drain_scheduled = False
-        if not self._socket.closed:
-            self._schedule_drain()
+        self._schedule_drain()
+
+    def _receive(self) -> list[bytes]:
+        """The frames of the next message; none where there is none, which as an exception is dear."""
+        frames: list[bytes] = []
+        try:
+            more = True
+            while more:
+                frame = self._socket.recv(_NOBLOCK, copy=False)
+                frames.append(frame.bytes)
+                more = frame.more
+        except zmq.Again:
+            pass
+        return frames
 
 
 class WorkerChannel:

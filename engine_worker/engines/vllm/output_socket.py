@@ -5,10 +5,17 @@ whose every step finds cold caches, a quarter of what this process does. It is v
 """
 
 import asyncio
-from typing import Any, cast
+import contextlib
+from collections.abc import Callable
+from typing import Any, Final, cast
 
 import zmq
 import zmq.asyncio
+
+_NOBLOCK: Final = int(zmq.NOBLOCK)
+_EVENTS: Final = int(zmq.EVENTS)
+_POLLIN: Final = int(zmq.POLLIN)
+"""As plain numbers, for arithmetic with an enumeration takes as long as a message."""
 
 
 class OutputSocket:
@@ -17,31 +24,40 @@ class OutputSocket:
     def __init__(self, socket: zmq.asyncio.Socket) -> None:
         self._loop = asyncio.get_running_loop()
         self._socket: zmq.Socket[bytes] = zmq.Socket.shadow(socket.underlying)
+        self._option = cast("Callable[[int], int]", self._socket.getsockopt)
         self._reader: asyncio.Future[Any] | None = None
         self._copy = True
         self._fd: int = self._socket.FD
         self._loop.add_reader(self._fd, self._on_readable)
-        socket.recv_multipart = self._recv_multipart  # type: ignore[method-assign]
+        socket.recv_multipart = self._recv_multipart  # type: ignore[assignment, method-assign]
 
     def close(self) -> None:
         """Read no more; to be called before the socket is closed. Calling it twice is fine."""
         self._loop.remove_reader(self._fd)
 
-    def _recv_multipart(self, flags: int = 0, copy: bool = True, track: bool = False) -> "asyncio.Future[Any]":
+    def _recv_multipart(self, flags: int = 0, copy: bool = True) -> "asyncio.Future[Any]":
         """See `zmq.asyncio.Socket.recv_multipart`; one caller at a time."""
         future = self._loop.create_future()
         if self._has_message():
-            future.set_result(self._socket.recv_multipart(flags | zmq.NOBLOCK, copy, track))
+            future.set_result(self._receive(flags | _NOBLOCK, copy))
         else:
             self._reader, self._copy = future, copy
         return future
 
     def _on_readable(self) -> None:
-        """Something happened at the socket. Its file descriptor stays readable until that is asked for."""
-        if self._has_message() and self._reader is not None:
-            reader, self._reader = self._reader, None
-            if not reader.done():
-                reader.set_result(self._socket.recv_multipart(zmq.NOBLOCK, self._copy))
+        """Something happened at the socket. Its file descriptor stays readable until that is asked for, or received."""
+        if self._reader is None or self._reader.done():
+            self._has_message()
+            return
+        with contextlib.suppress(zmq.Again):
+            self._reader.set_result(self._receive(_NOBLOCK, self._copy))
 
     def _has_message(self) -> bool:
-        return bool(cast("int", self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+        return bool(self._option(_EVENTS) & _POLLIN)
+
+    def _receive(self, flags: int, copy: bool) -> list[Any]:
+        """What `recv_multipart` returns; a frame knows whether more follow, and need not ask the socket."""
+        frames = [self._socket.recv(flags, copy=False)]
+        while frames[-1].more:
+            frames.append(self._socket.recv(flags, copy=False))
+        return [frame.bytes for frame in frames] if copy else frames
