@@ -24,9 +24,15 @@ for variable in [variable for variable in os.environ if variable.startswith(PREF
 pytest_plugins = ["tests.postgres", "tests.system.served"]  # started once a session, for whoever asks for them
 
 
+# Alone and in their order run those that load the machine, with a model or with crowds; all others beside them.
+HEAVY = ("tests/compliance/", "tests/engine_worker/vllm/", "tests/system/")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if os.environ.get("CI"):
-        for item in items:
+    for item in items:
+        is_heavy = item.nodeid.startswith(HEAVY) or item.get_closest_marker("engine")
+        item.add_marker(pytest.mark.xdist_group("heavy" if is_heavy else "light"))
+        if os.environ.get("CI"):
             item.add_marker(pytest.mark.flaky(reruns=1))
 
 

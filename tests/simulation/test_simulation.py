@@ -1,11 +1,15 @@
 """Random lives of a whole deployment keep every promise; and where a core is broken, some life soon shows it."""
 
 import json
+import subprocess
+import sys
 import traceback
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
+from benchmarks.deployment import REPOSITORY
 from engine_worker.actor import Actor
 from engine_worker.clock import ActiveClock
 from engine_worker.logs import ResponseLog
@@ -16,12 +20,12 @@ from frontend.closing import Closing
 from frontend.messages import ClosingEffect, Keep, Kept
 from protocol.commands import Addressed, Hello
 from protocol.records import Record, Step
-from tests.simulation.conftest import SEEDS, Lives
 from tests.simulation.simulation import Simulation
 from tests.simulation.worker import WorkerProcess
 
+SEEDS = 10_000
 DEADLINE_S = 1800.0
-"""What a busy machine may take."""
+"""What a busy machine may take: they are lived on what others leave of the processors."""
 HAPPENS = ("takeovers", "closed unstored", "stored late", "deleted", "hangs", "refused 429")
 HAPPENS_TO_WIRES = ("slow", "stale", "full", "lost")
 """What is rare, or lies deep, and must have happened in more than one life of a hundred."""
@@ -31,14 +35,16 @@ BROKEN_SEEDS = 300
 
 @pytest.mark.slow
 @pytest.mark.timeout(DEADLINE_S)
-def test_whatever_happens_every_promise_is_kept(lives: Lives) -> None:
-    lives.process.wait()
-    print(lives.output.read_text())  # noqa: T201 - the figures
-    assert lives.result.exists(), lives.output.read_text()
-    lived = json.loads(lives.result.read_text())
+def test_whatever_happens_every_promise_is_kept(tmp_path: Path) -> None:
+    result = tmp_path / "lives.json"
+    command = [sys.executable, "-m", "tests.simulation", "--seeds", str(SEEDS), "--idle", "--result", str(result)]
+    run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    print(run.stdout)  # noqa: T201 - the figures
+    assert result.exists(), run.stdout + run.stderr
+    lived = json.loads(result.read_text())
     counts, failures = Counter(lived["counts"]), lived["failures"]
     assert not failures, "\n".join(f"python -m tests.simulation --seed {seed}\n{why}" for seed, why in failures.items())
-    assert lives.process.returncode == 0
+    assert run.returncode == 0, run.stdout + run.stderr
     for what in (*HAPPENS, *(f"wire: {what}" for what in HAPPENS_TO_WIRES)):
         assert counts[what] > SEEDS / 100, f"{what}: only {counts[what]}"
 
