@@ -18,13 +18,18 @@ END_DEADLINE_S: Final = 300.0
 _TAIL_BYTES: Final = 8192
 """Of the end of an answer; the terminal event has its usage there."""
 _DELTA: Final = b".delta"
+_DELTA_BYTES: Final = 64
+"""Longer than what `_TEXT` finds."""
+_TEXT: Final = re.compile(rb'"delta": ?"(?:\\[nr])*(?:[^\\"]|\\[^nr])')
+"""A delta that is more than newlines, of which nothing is seen."""
 _EVENT_END: Final = b"\n\n"
 _DONE: Final = b"data: [DONE]\n\n"
 _OUTPUT_TOKENS: Final = re.compile(rb'"output_tokens":\s*(\d+)')
 
 
 class Answer(msgspec.Struct):
-    """What one stream was: events, bytes and output tokens, seconds to its first delta, and those between events.
+    """What one stream was: events, bytes and output tokens, seconds to its first delta, to the first that is more than
+    newlines, and those between events.
 
     A gap is between two reads that each ended at least one event, from the first delta on: events that arrive in one
     packet reach a client at one time.
@@ -34,6 +39,7 @@ class Answer(msgspec.Struct):
     wire_bytes: int
     tokens: int
     first_s: float
+    text_s: float
     gaps_s: list[float]
 
 
@@ -43,6 +49,7 @@ class EventScan:
     def __init__(self, begun_s: float) -> None:
         self._begun_s = begun_s
         self._first_s: float | None = None
+        self._text_s: float | None = None
         self._last_s = begun_s
         self._events = 0
         self._bytes = 0
@@ -55,6 +62,8 @@ class EventScan:
         ended = data.count(_EVENT_END)
         if data[:1] == b"\n" and self._tail[-1:] == b"\n":
             ended += 1
+        if self._text_s is None and _TEXT.search(self._tail[-_DELTA_BYTES:] + data):
+            self._text_s = now_s - self._begun_s
         if self._first_s is None:
             if _DELTA in self._tail[-len(_DELTA) :] + data:
                 self._first_s = now_s - self._begun_s
@@ -70,10 +79,10 @@ class EventScan:
     def answer(self) -> Answer:
         """The whole, once the connection is closed. Raises `ValueError` where it was not a stream with a usage."""
         tokens = _OUTPUT_TOKENS.findall(self._tail)
-        if not self._head.startswith(b"HTTP/1.1 200 ") or self._first_s is None or not tokens:
+        if not self._head.startswith(b"HTTP/1.1 200 ") or self._first_s is None or self._text_s is None or not tokens:
             raise ValueError(f"not a whole stream: {self._head[:2000]!r} ... {self._tail[-2000:]!r}")
         events = self._events - self._tail.count(_DONE)
-        return Answer(events, self._bytes, int(tokens[-1]), self._first_s, self._gaps_s)
+        return Answer(events, self._bytes, int(tokens[-1]), self._first_s, self._text_s, self._gaps_s)
 
 
 class _Connection(asyncio.Protocol):

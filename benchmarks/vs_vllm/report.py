@@ -36,6 +36,7 @@ class Run(msgspec.Struct):
     wire_bytes: int
     wall_s: float
     first_ms: dict[str, float]
+    text_ms: dict[str, float]
     gap_ms: dict[str, float]
     serving_us: dict[str, float]
     engine_us: float
@@ -66,6 +67,7 @@ def run_of(level: Level, server: str, answers: Sequence[Answer], took: Took) -> 
         wire_bytes=sum(answer.wire_bytes for answer in answers),
         wall_s=round(took.wall_s, 4),
         first_ms=_spread_ms([answer.first_s for answer in answers]),
+        text_ms=_spread_ms([answer.text_s for answer in answers]),
         gap_ms=_spread_ms([gap for answer in answers for gap in answer.gaps_s]),
         serving_us={role: round(seconds / tokens * 1e6, 2) for role, seconds in took.serving_s.items()},
         engine_us=round(took.engine_s / tokens * 1e6, 2),
@@ -83,6 +85,7 @@ FIGURES: Final[Mapping[str, Callable[[Run], float]]] = {
     "serving us/token": lambda run: sum(run.serving_us.values()),
     "TTFT p50 ms": lambda run: run.first_ms["p50"],
     "TTFT p99 ms": lambda run: run.first_ms["p99"],
+    "text p50 ms": lambda run: run.text_ms["p50"],
     "gap p99 ms": lambda run: run.gap_ms["p99"],
     "tokens/s": lambda run: run.tokens / run.wall_s,
     "events/s": lambda run: run.events / run.wall_s,

@@ -33,13 +33,22 @@ def scanned(*reads: bytes) -> Answer:
 def test_events_are_counted_however_the_bytes_are_cut(size: int) -> None:
     answer = scanned(*(STREAM[start : start + size] for start in range(0, len(STREAM), size)))
     assert (answer.events, answer.tokens, answer.wire_bytes) == (4, 2, len(STREAM))
+    assert answer.text_s == STREAM.index(b'a"}') // size + 1
 
 
 def test_the_first_delta_and_the_gaps_after_it_are_timed() -> None:
     cut = [STREAM.index(b"30\r\n"), STREAM.rindex(b"30\r\n"), STREAM.index(b"99\r\n"), len(STREAM)]
     answer = scanned(*(STREAM[start:end] for start, end in zip([0, *cut], cut, strict=False)))
-    assert answer.first_s == 2.0
+    assert (answer.first_s, answer.text_s) == (2.0, 2.0)
     assert answer.gaps_s == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("newlines", [rb"\n", rb"\n\r\n", b""])
+def test_a_delta_of_newlines_shows_no_text(newlines: bytes) -> None:
+    stream = STREAM.replace(b'"delta":"a"', b'"delta": "' + newlines + b'"')
+    cut = [stream.index(b"30\r\n"), stream.rindex(b"30\r\n"), stream.index(b"99\r\n"), len(stream)]
+    answer = scanned(*(stream[start:end] for start, end in zip([0, *cut], cut, strict=False)))
+    assert (answer.first_s, answer.text_s) == (2.0, 3.0)
 
 
 @pytest.mark.parametrize("broken", [b"", b"HTTP/1.1 429 Too Many Requests\r\n\r\n", STREAM[: STREAM.index(b"99\r\n")]])
@@ -52,7 +61,7 @@ def run(server: str, kind: str, streams: int, *, busiest_us: float, first_s: flo
     """A run of 1,000 tokens, whose serving processes took this much in one and a fifth of it in another."""
     used = {"one": busiest_us / 1e3, "other": busiest_us / 5e3}
     took = Took(wall_s=2.0, serving_s=used, engine_s=1.0, client_s=0.1, rss_bytes={"one": 2**20, "other": 2**21})
-    return run_of((kind, streams), server, [Answer(1100, 5000, 1000, first_s, [0.01, 0.02])], took)
+    return run_of((kind, streams), server, [Answer(1100, 5000, 1000, first_s, first_s, [0.01, 0.02])], took)
 
 
 def test_ratios_are_those_of_medians_and_goals_are_judged_by_them() -> None:
