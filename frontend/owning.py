@@ -23,6 +23,18 @@ class Owning:
     `log_epoch` is that of the owner that the log names last, whoever it is; `key` the API key that is charged.
     """
 
+    __slots__ = (
+        "_finished",
+        "_frontend_id",
+        "_response_id",
+        "_start_told",
+        "_verdict_given",
+        "epoch",
+        "key",
+        "log_epoch",
+        "turn",
+    )
+
     def __init__(self, response_id: str, frontend_id: str) -> None:
         self.epoch: int | None = None
         self.log_epoch = 0

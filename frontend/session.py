@@ -15,9 +15,11 @@ Theory of operation
     The answer begins (200, headers) once it is certain: with the first event past the cursor, or, where there is none
     yet, when all that the log held has been read. Before that, a refusal is still an HTTP error.
 
-    A session that reads in the log that this frontend is the owner drives the response: it closes it when the turn has
-    finished. Several sessions of the owner may do so; a second `Close` is ignored. When its client goes, the last one
-    stays as a reader without a client until `Closed`.
+    A session that reads in the log that this frontend is the owner drives the response (`owning.py`): it closes it when
+    the turn has finished. Several sessions of the owner may do so; a second `Close` is ignored. When its client goes,
+    the last one stays as a reader without a client until `Closed`.
+
+    While the answer is under way most batches are one more delta, and there is nothing to decide: `more` is for these.
 """
 
 import enum
@@ -120,6 +122,7 @@ class Session:
         self._doing = "starting"
         self._heard_at = 0.0
         self._only_writes = False
+        """Whether one more delta leaves nothing to decide."""
 
     def __repr__(self) -> str:
         return f"<Session {self.reader} of {self.response_id} {self._flow.name} at {self._next_offset}, {self._doing}>"
