@@ -91,6 +91,8 @@ class Worker:
         self._inbox: deque[Input] = deque()
         self._bursts = Bursts(settings.coalesce_s, self._end_burst)
         self._is_handling = False
+        self._one_a_pass = asyncio.Lock()
+        """Turns start in one pass of the loop each, lest a burst of requests hold up the streams that run."""
         self._engine: Engine | None = None
         self._takeover: Takeover | None = None  # From the moment on that there is an engine.
         self._begun_at = self._line_at = time.monotonic()
@@ -254,6 +256,8 @@ class Worker:
 
     async def _start_turn(self, turn: Turn) -> None:
         assert self._engine is not None  # The actor starts no turn before it was told `EngineReady`.
+        async with self._one_a_pass:
+            await asyncio.sleep(0)
         try:
             await self._engine.start_turn(turn, self._bursts.add)
         except TurnRejected as rejection:

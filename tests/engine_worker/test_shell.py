@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from engine_worker.config import EXIT_BUILD_FAILED, EXIT_ENGINE_DIED, Settings
-from engine_worker.engines.interface import Engine, OnDead
+from engine_worker.engines.interface import Emit, Engine, OnDead, Turn
+from engine_worker.engines.scripted import ScriptedEngine
 from engine_worker.journal_files import JournalUnavailable
 from engine_worker.shell import Worker
 from protocol.codec import encode_command
@@ -91,6 +92,33 @@ async def test_records_of_one_burst_travel_together(tmp_path: Path, frontend: Fr
             frontend.say(open_(f"r{number}", number, steps=20))
         await until(lambda: all(frontend.has_read(TurnFinished, number) for number in range(50)))
         assert len(frontend.got(Records)) < 50 * 20 / 4
+
+
+async def test_no_two_turns_of_a_burst_start_in_one_pass_of_the_loop(
+    tmp_path: Path, frontend: Frontend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes, started_in = 0, []
+    start_turn = ScriptedEngine.start_turn
+
+    async def count_passes() -> None:
+        nonlocal passes
+        while True:
+            passes += 1
+            await asyncio.sleep(0)
+
+    async def noted(engine: ScriptedEngine, turn: Turn, emit: Emit) -> None:
+        started_in.append(passes)
+        await start_turn(engine, turn, emit)
+
+    monkeypatch.setattr(ScriptedEngine, "start_turn", noted)
+    async with running(tmp_path, scripted()):
+        await ready(frontend)
+        counting = asyncio.create_task(count_passes())
+        for number in range(50):
+            frontend.say(open_(f"r{number}", number, steps=1))
+        await until(lambda: all(frontend.has_read(TurnFinished, number) for number in range(50)))
+        counting.cancel()
+    assert len(set(started_in)) == 50
 
 
 @pytest.mark.parametrize(
