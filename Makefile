@@ -43,11 +43,9 @@ serve: $(ENGINE_STAMP) ## install what is missing and serve [MODEL=Qwen/Qwen3-0.
 	@echo "[3/3] starting (Ctrl-C ends it)"
 	@honcho start || test $$? -eq 130 # 130: Ctrl-C
 
-# Two processes: the tests that load the machine, and beside them the others (tests/conftest.py).
-PYTEST := .venv/bin/python -m pytest -n 2 --dist loadgroup
-
+# Two processes: one for the tests that load the machine, one for all others (tests/conftest.py).
 test: environment ## run every test, those on the real engine too
-	@$(PYTEST)
+	@.venv/bin/python -m pytest -n 2 --dist loadgroup
 
 test-fast: environment ## run the tests that need no real engine, without the slow ones, in about a minute
 	@.venv/bin/python -m pytest -m "not engine and not slow"

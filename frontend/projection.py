@@ -315,10 +315,11 @@ class Projection:
 
     def _emit_delta(self, item: OutputItem, text: str, tail: bytes = b"") -> None:
         """Emit that an open item has more text; `tail` is what else there is to say of it."""
-        is_new = self.next_sequence > self._after
-        body = self._delta(item, text, tail, self._delta_head)
-        if is_new:
-            self._events.append(Event(item.delta_type, body))
+        if self.next_sequence > self._after:
+            self._events.append(Event(item.delta_type, self._delta(item, text, tail, self._delta_head)))
+        else:
+            item.written += text.encode()
+            self.next_sequence += 1
 
     def _delta(self, item: OutputItem, text: str, tail: bytes, head: bytes, end: bytes = b"") -> bytes:
         """The hot path: one event a token, put together from bytes."""

@@ -39,6 +39,7 @@ from protocol.reports import Batch
 logger = logging.getLogger(__name__)
 
 _OUR_FAULT: Final = ErrorDetail("server_error", "internal_error", "The server failed while handling this response.")
+_FAILED: Final = "response %s: the session failed"
 _TIMER_SLACK_S: Final = 0.001
 """A timer may fire this much early."""
 
@@ -127,14 +128,17 @@ class Reading:
         A session that raises ends as if its log were lost, with an error that says it is our fault.
         """
         now = self._loop.time()
-        if type(message) is Batch and (more := self.session.more(message, now)) is not None:
-            self._write(more, now)
-            if self.pace is not None:
-                self.pace.more(now)
+        try:
+            more = self.session.more(message, now) if type(message) is Batch else None
+        except Exception:
+            logger.exception(_FAILED, self.session.response_id)
+            more, message = None, Lost(_OUR_FAULT)
+        if more is None:
+            self._handle(message, now)
             return
-        self._handle(message, now)
+        self._write(more, now)
         if self.pace is not None:
-            self.pace.heard(self.session.projection, now)
+            self.pace.more(now)
 
     def _handle(self, message: SessionInput, now: float) -> None:
         for attempt in (message, Lost(_OUR_FAULT)):
@@ -142,11 +146,13 @@ class Reading:
                 effects = self.session.handle(attempt, now)
                 break
             except Exception:
-                logger.exception("response %s: the session failed", self.session.response_id)
+                logger.exception(_FAILED, self.session.response_id)
         else:
             effects = [Refuse(from_detail(_OUR_FAULT)), Leave(self.session.reader), End()]
         for effect in effects:
             self._carry_out(effect, now)
+        if self.pace is not None:
+            self.pace.heard(self.session.projection, now)
 
     # ---- for the endpoints -------------------------------------------------------------------------------------------
 

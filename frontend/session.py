@@ -50,7 +50,7 @@ from frontend.owning import Owning
 from frontend.projection import Projection
 from frontend.silence import going_on
 from frontend.wish import Wish
-from protocol.codec import BadFrame, decode_record
+from protocol.codec import decode_record
 from protocol.commands import Attach, Pause
 from protocol.records import (
     CancelRequested,
@@ -141,14 +141,11 @@ class Session:
     def more(self, batch: Batch, now: float) -> bytes | None:
         """The short way of `handle` for what most batches are, one more delta and nothing to decide: what to write.
 
-        None for any other batch, which is not taken in.
+        None for any other batch, which is not taken in. Raises `BadFrame`.
         """
         if not self._only_writes or batch.offset != self._next_offset or len(batch.records) != 1:
             return None
-        try:
-            record = decode_record(batch.records[0])
-        except BadFrame:
-            return None
+        record = decode_record(batch.records[0])
         frame = self.projection.delta_frame(record) if type(record) is Step else None
         if frame is not None:
             self._next_offset += 1

@@ -207,14 +207,18 @@ async def test_garbage_from_a_worker_is_logged_and_made_up_for(
     assert "refused a frame of 9 bytes from worker w0" in caplog.text
 
 
+@pytest.mark.parametrize("amid_text", [False, True])
 async def test_log_that_cannot_be_read_fails_its_stream_and_no_other(
-    frontend: Frontend, worker: StandIn, caplog: pytest.LogCaptureFixture
+    frontend: Frontend, worker: StandIn, caplog: pytest.LogCaptureFixture, amid_text: bool
 ) -> None:
     async with frontend.create(stream=True) as broken, frontend.create(stream=True) as sound:
         await worker.until(lambda: len(worker.logs) == 2)
         spoilt, whole = worker.logs
         await read_until(broken, b"response.in_progress")
         await read_until(sound, b"response.in_progress")
+        if amid_text:
+            worker.append(spoilt, text("Hel"))
+            await read_until(broken, b"output_text.delta")
         worker.logs[spoilt].records.append(msgspec.msgpack.encode(["a record of a later version", 1]))
         worker.append(whole, text("Hello"), FINISHED)
         failed = await broken.read()

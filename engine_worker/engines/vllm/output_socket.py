@@ -5,7 +5,6 @@ whose every step finds cold caches, a quarter of what this process does. It is v
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -49,8 +48,11 @@ class OutputSocket:
         if self._reader is None or self._reader.done():
             self._has_message()
             return
-        with contextlib.suppress(zmq.Again):
-            self._reader.set_result(self._receive(_NOBLOCK, self._copy))
+        try:
+            frames = self._receive(_NOBLOCK, self._copy)
+        except zmq.Again:
+            return  # it was something else
+        self._reader.set_result(frames)
 
     def _has_message(self) -> bool:
         return bool(self._option(_EVENTS) & _POLLIN)
