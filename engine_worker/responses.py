@@ -96,13 +96,6 @@ class Responses:
             and len(self) + opening < self._count_max
         )
 
-    @property
-    def is_over_bounds(self) -> bool:
-        """Whether there is more than there may be."""
-        return (
-            self.bytes > self._bytes_max or self.journal_bytes > self._journal_bytes_max or len(self) > self._count_max
-        )
-
     def expired(self, closed_before: float) -> Iterator[Response]:
         """The responses closed before that time; the caller drops each before it asks for the next."""
         while (oldest := self._oldest()) is not None and oldest.recorded_at < closed_before:
@@ -110,7 +103,9 @@ class Responses:
 
     def surplus(self) -> Iterator[Response]:
         """The closed responses that must go for the bounds to hold; to be dropped as in `expired`."""
-        while self.is_over_bounds and (oldest := self._oldest()) is not None:
+        while (oldest := self._oldest()) is not None and (
+            self.bytes > self._bytes_max or self.journal_bytes > self._journal_bytes_max or len(self) > self._count_max
+        ):
             yield oldest
 
     def in_the_way(self, opening: int) -> Iterator[Response]:

@@ -135,7 +135,7 @@ class Session:
     def handle(self, message: SessionInput, now: float) -> list[SessionEffect]:
         """Take in what happened; returns what to do, in order."""
         effects = self._decide(message, now)
-        self._only_writes = self._flow is _Flow.FLOWING and self._is_under_way()
+        self._only_writes = self._is_under_way()
         return effects
 
     def more(self, batch: Batch, now: float) -> bytes | None:
@@ -192,7 +192,8 @@ class Session:
         """Whether more output is only to be written."""
         projection = self.projection
         return (
-            self._begun
+            self._flow is _Flow.FLOWING
+            and self._begun
             and self._doing == "generating"
             and projection.turn_finished is None
             and projection.closed is None

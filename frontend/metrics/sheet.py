@@ -92,7 +92,7 @@ class Distribution:
         """Count a value."""
         words = self._words
         words[self._at + bisect_left(self._bounds, value)] += 1.0
-        words[self._sum_at] += value * _GRAINS // 1.0 * _GRAIN_S  # `exact`, without a call: this is done for each event
+        words[self._sum_at] += exact(value)
 
 
 class Sheet:
