@@ -163,6 +163,9 @@ class Ending:
     def __repr__(self) -> str:
         return f"<Ending {self.closing!r}>"
 
+    def more(self, _: Batch, __: float) -> None:
+        """As `Reading.more`: there is no short way."""
+
     def deliver(self, message: SessionInput | ClosingInput) -> None:
         """Let the closing take this in, and carry out what it asks for; what only sessions care for is ignored."""
         match message:

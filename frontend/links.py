@@ -10,18 +10,17 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import Final
-
-import msgspec
 
 from frontend.api.errors import queue_full, unavailable
 from frontend.closing import Closing
 from frontend.closings import Closings, Ending
 from frontend.config import Settings
 from frontend.delivering import Webhooks
+from frontend.draft import Draft
 from frontend.hosts import Hosts
 from frontend.messages import (
     Adopt,
@@ -31,6 +30,7 @@ from frontend.messages import (
     Create,
     Deliver,
     Disconnect,
+    Distribute,
     Erase,
     Find,
     Heard,
@@ -46,7 +46,7 @@ from frontend.messages import (
     Verdict,
 )
 from frontend.metrics.watch import Watch
-from frontend.reading import Reading
+from frontend.reading import Chunk, Reading
 from frontend.replaying import Replaying
 from frontend.resolving import Resolver, curve_keys
 from frontend.routing import Affinity, response_id_for
@@ -56,10 +56,10 @@ from frontend.wish import Wish
 from frontend.workers import Worker
 from protocol.channel import ChannelLimits, FrontendChannel
 from protocol.codec import BadFrame, decode_report, encode_command
-from protocol.commands import Close, Command, Open
+from protocol.commands import Close, Command
 from protocol.endpoints import SCHEME
-from protocol.records import Closed, Dialect
-from protocol.reports import ModelCard, Took
+from protocol.records import Closed
+from protocol.reports import Batch, ModelCard, Took
 from protocol.run_dir import worker_endpoint, workers_in
 
 logger = logging.getLogger(__name__)
@@ -67,26 +67,6 @@ logger = logging.getLogger(__name__)
 _SOON_S: Final = 0.02
 """Between beats while a worker that was just found has not answered, for its socket takes a moment to connect, and
 while there is more to be said to one."""
-
-
-class Draft(msgspec.Struct, frozen=True):
-    """A response to be made: `request` is the accepted create body (`frontend.api.request.Accepted.wire`).
-
-    `prompt_tokens` is an estimate; `accepted` as in `Open`.
-    """
-
-    response_id: str
-    model: str
-    request: bytes
-    dialect: Dialect
-    obfuscate: bool
-    tenant: str = ""
-    key: str = ""
-    background: bool = False
-    history_items: int = 0
-    asked: bytes = b""
-    prompt_tokens: int = 0
-    accepted: bool = False
 
 
 class Links:
@@ -186,22 +166,7 @@ class Links:
     def create(self, draft: Draft, wish: Wish) -> Reading:
         """Make a response, or join it where `wish.request` says so. Raises `ApiError` when there are too many."""
         reading = self._admit(draft.response_id, wish)
-        number, at = reading.session.reader, int(time.time())
-        command = Open(
-            number,
-            draft.response_id,
-            at,
-            draft.request,
-            draft.dialect,
-            draft.obfuscate,
-            tenant=draft.tenant,
-            background=draft.background,
-            history_items=draft.history_items,
-            key=draft.key,
-            asked=draft.asked,
-            prompt_tokens=draft.prompt_tokens,
-            accepted=draft.accepted,
-        )
+        command = draft.command(reading.session.reader, int(time.time()))
         self._tell(Create(command, draft.model, joins=wish.asked is not None))
         return reading
 
@@ -285,19 +250,40 @@ class Links:
         self._is_handling = True
         try:
             while self._inbox:
-                message = self._inbox.popleft()
-                for effect in self._hosts.handle(message, self._loop.time()):
-                    if not isinstance(effect, Deliver):
+                message, now = self._inbox.popleft(), self._loop.time()
+                for effect in self._hosts.handle(message, now):
+                    if isinstance(effect, Distribute):
+                        self._distribute(effect.batches, now)
+                    else:
                         self._carry_out(effect)
-                    elif reading := self._readings.get(effect.reader):
-                        reading.deliver(effect.message)
                 if isinstance(message, Leave):
                     self._readings.pop(message.reader, None)
         finally:
             self._is_handling = False
 
-    def _carry_out(self, effect: Send | Adopt | Connect | Disconnect | Note) -> None:
+    def _distribute(self, batches: Iterable[Batch], now: float) -> None:
+        """Have the readings fold their batches, and write what comes of them only then.
+
+        A system call between any two would have all code and data fetched anew each time, which takes as long again.
+        """
+        chunks: list[Chunk] = []
+        for batch in batches:
+            reading = self._readings.get(batch.reader)
+            if reading is None:
+                continue
+            chunk = reading.more(batch, now)
+            if chunk is not None:
+                chunks.append(chunk)
+            else:
+                _write(chunks)  # for its own may be among them
+                reading.deliver(batch)
+        _write(chunks)
+
+    def _carry_out(self, effect: Send | Deliver | Adopt | Connect | Disconnect | Note) -> None:
         match effect:
+            case Deliver():
+                if reading := self._readings.get(effect.reader):
+                    reading.deliver(effect.message)
             case Send():
                 self._send(effect)
             case Adopt():
@@ -344,3 +330,9 @@ class Links:
             interval_s = min(interval_s, _SOON_S)
         self._watch.beat(self._hosts.workers(), self._readings, now, now + interval_s)
         self._beat_timer = self._loop.call_later(interval_s, self._beat)
+
+
+def _write(chunks: list[Chunk]) -> None:
+    for transport, data in chunks:
+        transport.write(data)
+    chunks.clear()

@@ -4,6 +4,8 @@ A core's `handle(message, now)` takes one of its inputs and returns effects; the
 the inputs of what happened and carry the effects out. Nothing here does anything.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 
 from frontend.api.errors import ApiError
@@ -112,7 +114,13 @@ class Deliver(_Message, frozen=True):
     """Hand this to the session of `reader`."""
 
     reader: int
-    message: "Attached | Batch | Again | Refusal | Lost"
+    message: "Attached | Again | Refusal | Lost"
+
+
+class Distribute(_Message, frozen=True):
+    """Hand each batch to the session of its reader: one effect for all that a message brought."""
+
+    batches: Sequence[Batch]
 
 
 class Adopt(_Message, frozen=True):
@@ -128,7 +136,7 @@ class Note(_Message, frozen=True):
     text: str
 
 
-HostsEffect = Connect | Disconnect | Send | Deliver | Adopt | Note
+HostsEffect = Connect | Disconnect | Send | Deliver | Distribute | Adopt | Note
 
 # ---- told to a Session, besides the reports `Attached` and `Batch` ---------------------------------------------------
 

@@ -28,7 +28,7 @@ from typing import Final
 from frontend.api.errors import QUEUE_FULL, from_detail, response_not_found, unavailable
 from frontend.config import Settings
 from frontend.finding import Finder
-from frontend.messages import Again, Create, Deliver, Find, HostsEffect, Leave, Refusal, Say, Take
+from frontend.messages import Again, Create, Deliver, Distribute, Find, HostsEffect, Leave, Refusal, Say, Take
 from frontend.opening import Opener
 from frontend.readers import Hosted, Looking, Opening, Reader, Readers
 from frontend.routing import Affinity
@@ -151,10 +151,9 @@ class Placement:
     def _on_records(self, worker: Worker, report: Records) -> list[HostsEffect]:
         """Hand each reader its batch; readers that have left are detached (again)."""
         readers = worker.readers
-        effects: list[HostsEffect] = [
-            Deliver(batch.reader, batch) for batch in report.batches if batch.reader in readers
-        ]
-        if len(effects) < len(report.batches):
+        known = [batch for batch in report.batches if batch.reader in readers]
+        effects: list[HostsEffect] = [Distribute(known)] if known else []
+        if len(known) < len(report.batches):
             strangers = [batch.reader for batch in report.batches if batch.reader not in readers]
             # One that is looking may have asked this worker, and must not be detached.
             effects += [worker.tell(Detach(number)) for number in strangers if not self.is_looking(number)]

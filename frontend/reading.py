@@ -44,13 +44,17 @@ _TIMER_SLACK_S: Final = 0.001
 """A timer may fire this much early."""
 
 
+Chunk = tuple[asyncio.Transport, bytes]
+"""Bytes to be written as they are, and where."""
+
+
 class Outlet:
     """A client's connection, written to without awaiting; it is in the middle of an HTTP answer's body."""
 
-    __slots__ = ("_bytes_max", "_chunked", "_transport")
+    __slots__ = ("_bytes_max", "_chunked", "transport")
 
     def __init__(self, transport: asyncio.Transport, *, chunked: bool, bytes_max: int) -> None:
-        self._transport = transport
+        self.transport = transport
         self._chunked = chunked
         self._bytes_max = bytes_max
         transport.set_write_buffer_limits(high=bytes_max)  # so that `drain` waits from there on, and to a quarter of it
@@ -60,10 +64,19 @@ class Outlet:
 
         What a client that is gone would have got is dropped.
         """
-        transport = self._transport
+        transport = self.transport
         if not transport.is_closing():
-            transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+            transport.write(self.framed(data))
         return transport.get_write_buffer_size() > self._bytes_max
+
+    def framed(self, data: bytes) -> bytes:
+        """The same as part of the answer's body (RFC 9112, section 7.1)."""
+        return b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data
+
+    @property
+    def is_free(self) -> bool:
+        """Whether a write would be sent, and the client has taken what was written before, or nearly."""
+        return not self.transport.is_closing() and self.transport.get_write_buffer_size() <= self._bytes_max
 
 
 class Reading:
@@ -127,20 +140,31 @@ class Reading:
 
         A session that raises ends as if its log were lost, with an error that says it is our fault.
         """
-        now = self._loop.time()
+        self._handle(message, self._loop.time())
+
+    def more(self, batch: Batch, now: float) -> Chunk | None:
+        """The short way of `deliver` for one more delta (`Session.more`): what is to be written next, and where.
+
+        None where there is more to it, and the batch is to be delivered. `now` is by the loop's clock.
+        """
+        outlet = self._outlet
+        if outlet is None or not outlet.is_free:
+            return None
         try:
-            more = self.session.more(message, now) if type(message) is Batch else None
+            data = self.session.more(batch, now)
         except Exception:
             logger.exception(_FAILED, self.session.response_id)
-            more, message = None, Lost(_OUR_FAULT)
-        if more is None:
-            self._handle(message, now)
-            return
-        self._write(more, now)
+            self._handle(Lost(_OUR_FAULT), now)
+            return None
+        if data is None:
+            return None
+        self._written_at = now
         if self.pace is not None:
             self.pace.more(now)
+        return outlet.transport, outlet.framed(data)
 
     def _handle(self, message: SessionInput, now: float) -> None:
+        sequence = self.session.projection.next_sequence
         for attempt in (message, Lost(_OUR_FAULT)):
             try:
                 effects = self.session.handle(attempt, now)
@@ -151,7 +175,7 @@ class Reading:
             effects = [Refuse(from_detail(_OUR_FAULT)), Leave(self.session.reader), End()]
         for effect in effects:
             self._carry_out(effect, now)
-        if self.pace is not None:
+        if self.pace is not None and self.session.projection.next_sequence != sequence:
             self.pace.heard(self.session.projection, now)
 
     # ---- for the endpoints -------------------------------------------------------------------------------------------

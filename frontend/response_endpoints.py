@@ -27,7 +27,7 @@ from frontend.answers import (
 from frontend.api.errors import ApiError, from_detail, not_in_background, response_not_found, unavailable
 from frontend.api.request import Accepted, parse_create
 from frontend.api.stored_items import Context, own_items
-from frontend.links import Draft
+from frontend.draft import Draft
 from frontend.metrics.endpoint import METRICS
 from frontend.reading import Outlet, Reading
 from frontend.replaying import Replaying

@@ -141,7 +141,7 @@ class Session:
     def more(self, batch: Batch, now: float) -> bytes | None:
         """The short way of `handle` for what most batches are, one more delta and nothing to decide: what to write.
 
-        None for any other batch, which is not taken in. Raises `BadFrame`.
+        None for any other batch, which is not taken in. Raises as `decode_record` does.
         """
         if not self._only_writes or batch.offset != self._next_offset or len(batch.records) != 1:
             return None

@@ -13,8 +13,9 @@ from frontend.api.errors import ApiError
 from frontend.api.request import parse_wire
 from frontend.config import Settings
 from frontend.delivering import Webhooks
+from frontend.draft import Draft
 from frontend.finished import to_keep
-from frontend.links import Draft, Links
+from frontend.links import Links
 from frontend.projection import Projection
 from frontend.store.errors import StoreUnavailable
 from frontend.store.responses import Unfinished

@@ -24,6 +24,8 @@ class EventBody(NamedTuple):
 class OutputItem(ABC):
     """One output item. `written`: its text or arguments so far, in UTF-8; `place`: what its own events say of where."""
 
+    __slots__ = ("id", "index", "place", "written")
+
     id_prefix: str
     delta_type: str
 
@@ -60,6 +62,8 @@ class OutputItem(ABC):
 class ContentItem(OutputItem):
     """An item whose text is its one content part."""
 
+    __slots__ = ()
+
     def __init__(self, response_hex: str, index: int) -> None:
         super().__init__(response_hex, index)
         self.place["content_index"] = 0
@@ -84,6 +88,8 @@ class ContentItem(OutputItem):
 class MessageItem(ContentItem):
     """The assistant's message."""
 
+    __slots__ = ("logprobs",)
+
     id_prefix = "msg"
     delta_type = "response.output_text.delta"
 
@@ -105,6 +111,8 @@ class MessageItem(ContentItem):
 class ReasoningItem(ContentItem):
     """The model's reasoning; its events' names are where the two dialects differ."""
 
+    __slots__ = ("delta_type", "done_type")
+
     id_prefix = "rs"
 
     def __init__(self, response_hex: str, index: int, dialect: Dialect) -> None:
@@ -125,6 +133,8 @@ class ReasoningItem(ContentItem):
 
 class FunctionCallItem(OutputItem):
     """A function call, the turn's number `call` (from 0)."""
+
+    __slots__ = ("call", "call_id", "name")
 
     id_prefix = "fc"
     delta_type = "response.function_call_arguments.delta"

@@ -30,6 +30,7 @@ async def get_metrics(request: web.Request) -> web.Response:
     workers = [
         WorkerView(worker.name, None if worker.lost else worker.status) for worker in request.app[LINKS].workers()
     ]
+    request.app[METRICS].sheet.settle()
     async with request.app[_ONE_AT_A_TIME]:
         # In a thread, so that neither files nor many series hold up the streams.
         body, content_type = await asyncio.to_thread(
@@ -47,6 +48,7 @@ def add_metrics(app: web.Application, sheets: SheetFiles) -> None:
 async def with_metrics(app: web.Application) -> AsyncIterator[None]:
     """Count no more at the application's end."""
     yield
+    app[METRICS].sheet.settle()
     app[SHEETS].close()
 
 

@@ -1,6 +1,6 @@
 """How long one response lets its reader wait: for the engine, for the first of its output, from event to event. Pure.
 
-This is the one place of the metrics that every batch of records passes through: a call, and two additions.
+This is the one place of the metrics that every batch of records passes through: a subtraction, and a list's append.
 """
 
 from frontend.metrics import catalogue
@@ -11,14 +11,13 @@ from frontend.projection import Projection
 class Pace:
     """Follows the reader of a create of `model` that came in at `since`. Times are monotonic seconds."""
 
-    __slots__ = ("_gaps", "_last", "_model", "_queued_until", "_sequence", "_sheet", "_since")
+    __slots__ = ("_gaps", "_last", "_model", "_queued_until", "_sheet", "_since")
 
     def __init__(self, sheet: Sheet, model: str, since: float) -> None:
         self._sheet = sheet
         self._model = model
         self._since = since
         self._queued_until: float | None = None
-        self._sequence = 0
         self._last = since
         self._gaps: Distribution | None = None
         """None until there is output: before that nobody knows whether there is such a model."""
@@ -30,18 +29,15 @@ class Pace:
     def more(self, now: float) -> None:
         """The short way of `heard`: one more event of the output was folded, and nothing else."""
         if self._gaps is not None:
-            self._sequence += 1
-            self._gaps.observe(now - self._last)
+            self._gaps.gather(now - self._last)
             self._last = now
 
     def heard(self, projection: Projection, now: float) -> None:
-        """Records may have been folded."""
-        sequence = projection.next_sequence
-        if sequence == self._sequence or projection.closed is not None:
+        """Records were folded, and brought events."""
+        if projection.closed is not None:
             return
-        self._sequence = sequence
         if self._gaps is not None:
-            self._gaps.observe(now - self._last)
+            self._gaps.gather(now - self._last)
             self._last = now
             return
         if self._queued_until is None:

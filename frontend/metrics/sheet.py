@@ -10,10 +10,10 @@ A *live* value (a gauge) is worth nothing when its process is dead; all others a
 """
 
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from operator import add
 from typing import Final
 
@@ -30,6 +30,8 @@ _TEXT_AT: Final = 8 * (_HEADER_WORDS + _WORDS_MAX)
 SHEET_BYTES: Final = 128 * 1024
 """Of every sheet: room for some 80 models. A series that finds no room is not counted."""
 
+_GATHERED_MAX: Final = 1000
+"""Observations that a distribution gathers before it counts them."""
 _TEXTS_REMEMBERED: Final = 128
 """A text seldom changes, and is read again and again."""
 
@@ -80,19 +82,38 @@ class Count:
 class Distribution:
     """A histogram: how many observations fell into each bucket, and their sum."""
 
-    __slots__ = ("_at", "_bounds", "_sum_at", "_words")
+    __slots__ = ("_at", "_bounds", "_gathered", "_sum_at", "_words")
 
     def __init__(self, words: "memoryview[float] | list[float]", at: int, bounds: tuple[float, ...]) -> None:
         self._words = words
         self._bounds = bounds
         self._at = at
         self._sum_at = at + len(bounds) + 1
+        self._gathered: list[float] = []
 
     def observe(self, value: float) -> None:
         """Count a value."""
         words = self._words
         words[self._at + bisect_left(self._bounds, value)] += 1.0
         words[self._sum_at] += exact(value)
+
+    def gather(self, value: float) -> None:
+        """`observe` for what happens with every token, at a tenth of its price: counted with others, at `settle`."""
+        gathered = self._gathered
+        gathered.append(value)
+        if len(gathered) >= _GATHERED_MAX:
+            self.settle()
+
+    def settle(self) -> None:
+        """Count all that was gathered."""
+        if not self._gathered:
+            return
+        values, self._gathered = sorted(self._gathered), []
+        ends = [*(bisect_right(values, bound) for bound in self._bounds), len(values)]
+        for bucket, (begin, end) in enumerate(pairwise((0, *ends)), self._at):
+            if end > begin:
+                self._words[bucket] += end - begin
+        self._words[self._sum_at] += exact(sum(values))
 
 
 class Sheet:
@@ -127,6 +148,11 @@ class Sheet:
         if distribution is None:
             distribution = self._distributions[series] = Distribution(*self._place(metric, labels), metric.bounds)
         return distribution
+
+    def settle(self) -> None:
+        """Count what distributions have gathered: often, and before the sheet is read or ends."""
+        for distribution in self._distributions.values():
+            distribution.settle()
 
     def _place(self, metric: Metric, labels: Labels) -> "tuple[memoryview[float] | list[float], int]":
         line = msgspec.json.encode((metric.name, labels, metric.words, metric.kind == "gauge")) + b"\n"

@@ -70,6 +70,7 @@ class Watch:
         if self._due is not None:
             self._lag.observe(max(0.0, now - self._due))
         self._due = due
+        self._sheet.settle()
         self._cpu.put(exact(time.process_time()))
         self._memory.put(_resident_bytes())
         there = {worker.name: worker.incarnation for worker in workers if not worker.lost}

@@ -18,6 +18,7 @@ from frontend.messages import (
     Create,
     Deliver,
     Disconnect,
+    Distribute,
     End,
     Find,
     HostsEffect,
@@ -121,11 +122,10 @@ class FakeFrontend:
     def _carry_out(self, effect: HostsEffect) -> None:
         match effect:
             case Deliver():
-                client = self.clients[effect.reader]
-                if isinstance(effect.message, Lost) and not client.ended:
-                    client.lost = True
-                    self.losses.append(client)
-                self.deliver(client, effect.message)
+                self.hand(effect.reader, effect.message)
+            case Distribute():
+                for batch in effect.batches:
+                    self.hand(batch.reader, batch)
             case Send():
                 if not self._transmit(self.name, effect.worker, Addressed(effect.incarnation, effect.command)):
                     self.tell(Undelivered(effect.worker, effect.command))
@@ -134,6 +134,14 @@ class FakeFrontend:
                 self.tell(Take(client.session.reader, effect.response_id, effect.worker))
             case Connect() | Disconnect() | Note():
                 pass
+
+    def hand(self, reader: int, message: SessionInput) -> None:
+        """Let the reader's session take in what `Hosts` has for it."""
+        client = self.clients[reader]
+        if isinstance(message, Lost) and not client.ended:
+            client.lost = True
+            self.losses.append(client)
+        self.deliver(client, message)
 
     def deliver(self, client: Client, message: SessionInput) -> None:
         """Let a session take this in."""

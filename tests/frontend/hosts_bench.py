@@ -10,6 +10,7 @@ from frontend.messages import (
     Beat,
     Create,
     Deliver,
+    Distribute,
     Find,
     Heard,
     HostsEffect,
@@ -119,7 +120,16 @@ def sends(effects: Sequence[HostsEffect], kind: type[CommandKind]) -> list[tuple
 
 def told(effects: Sequence[HostsEffect]) -> list[tuple[int, object]]:
     """What sessions are told, with their readers."""
-    return [(effect.reader, effect.message) for effect in effects if isinstance(effect, Deliver)]
+    found: list[tuple[int, object]] = []
+    for effect in effects:
+        match effect:
+            case Deliver():
+                found.append((effect.reader, effect.message))
+            case Distribute():
+                found += [(batch.reader, batch) for batch in effect.batches]
+            case _:
+                pass
+    return found
 
 
 def refusal(effects: Sequence[HostsEffect]) -> ApiError:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -104,6 +105,33 @@ def test_a_sum_is_the_same_in_whatever_order_it_is_made() -> None:
         Sheet(memory).distribution(EVENT_GAP, "demo").observe(0.1 / number)
         parts.append(read_sheet(bytes(memory), living=True))
     assert total(parts) == total(reversed(parts)) == total([total(parts[:7]), total(parts[7:])])
+
+
+def test_what_is_gathered_is_counted_as_if_observed_one_by_one() -> None:
+    chance = Random(1)
+    gaps = [*EVENT_GAP.bounds, 0.0, 1e9, *(chance.lognormvariate(-4, 2) for _ in range(3000))]
+    chance.shuffle(gaps)
+    memories = [memoryview(bytearray(SHEET_BYTES)) for _ in range(2)]
+    sheets = [Sheet(memory) for memory in memories]
+    for gap in gaps:
+        sheets[0].distribution(EVENT_GAP, "demo").observe(gap)
+        sheets[1].distribution(EVENT_GAP, "demo").gather(gap)
+    for sheet in sheets:
+        sheet.settle()
+        sheet.settle()
+    (*counts, seconds), (*gathered, gathered_s) = (
+        read_sheet(bytes(memory), living=True)[EVENT_GAP.name, ("demo",)] for memory in memories
+    )
+    assert gathered == counts
+    assert gathered_s == pytest.approx(seconds, abs=1e-6 * len(gaps))
+
+
+def test_what_is_gathered_does_not_pile_up() -> None:
+    memory = memoryview(bytearray(SHEET_BYTES))
+    gaps = Sheet(memory).distribution(EVENT_GAP, "demo")
+    for _ in range(10_000):
+        gaps.gather(0.03)
+    assert sum(read_sheet(bytes(memory), living=True)[EVENT_GAP.name, ("demo",)][:-1]) >= 9_000
 
 
 # ---- all of them -----------------------------------------------------------------------------------------------------

@@ -4,10 +4,13 @@ import asyncio
 import socket
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from protocol.codec import encode_record
 from protocol.commands import Attach, Close, Detach, Pause
 from protocol.records import ErrorDetail, TurnFinished, Usage
+from protocol.reports import Batch, Records
 from tests.frontend.served import DONE, FINISHED, Frontend, blocks, events, read_until, served, text
 from tests.frontend.standin import StandIn
 
@@ -53,6 +56,29 @@ async def test_each_event_names_its_type_and_counts_from_zero(frontend: Frontend
         name, _ = block.split(b"\n", 1)
         assert name == b"event: " + body["type"].encode()
     assert [body["sequence_number"] for body in events(data)] == list(range(len(events(data))))
+
+
+async def test_what_one_message_brings_a_reader_in_pieces_is_written_in_its_order(
+    frontend: Frontend, worker: StandIn
+) -> None:
+    async with frontend.create(stream=True) as stream, frontend.create(stream=True) as other:
+        await worker.until(lambda: len(worker.logs) == 2)
+        response_id, beside = worker.logs
+        worker.append(response_id, text("a"))
+        worker.append(beside, text("x"))
+        await read_until(stream, b"output_text.delta")
+        await read_until(other, b"output_text.delta")
+        peer, begin = worker.peers[0], len(worker.logs[response_id].records)
+        (number,), (number_beside,) = (
+            [number for (_, number), reader in worker.readers.items() if reader.response_id == each]
+            for each in (response_id, beside)
+        )
+        b, c, d, y = (msgspec.Raw(encode_record(text(word))) for word in "bcdy")
+        pieces = [(number, begin, (b,)), (number_beside, begin, (y,)), (number, begin + 1, (c, d))]
+        worker.send(peer, Records(tuple(Batch(*piece) for piece in pieces)))
+        found = await read_until(stream, b'"d"')
+        assert b'"y"' in await read_until(other, b'"y"')
+    assert [body["delta"] for body in events(found)] == ["b", "c", "d"]
 
 
 async def test_answer_without_stream_is_the_closed_response(frontend: Frontend, worker: StandIn) -> None:

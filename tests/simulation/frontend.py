@@ -12,7 +12,6 @@ from frontend.messages import (
     Beat,
     ClosingInput,
     Connect,
-    Deliver,
     Disconnect,
     Find,
     Heard,
@@ -22,6 +21,7 @@ from frontend.messages import (
     Note,
     Refusal,
     Say,
+    SessionInput,
     Stopping,
     Take,
     Unkept,
@@ -164,10 +164,14 @@ class FrontendProcess(Frontend, FakeFrontend):
         self.survive()
         return self._wire.to_worker(frontend, worker, command)
 
+    def hand(self, reader: int, message: SessionInput) -> None:
+        if reader in self.endings:
+            self.endings[reader].deliver(message)
+        else:
+            super().hand(reader, message)
+
     def _carry_out(self, effect: HostsEffect) -> None:
         match effect:
-            case Deliver(reader=reader) if reader in self.endings:
-                self.endings[reader].deliver(effect.message)
             case Connect(worker=worker):
                 self._wire.want(self.name, worker)
             case Disconnect(worker=worker):
