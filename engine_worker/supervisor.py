@@ -27,6 +27,7 @@ from engine_worker.clock import ActiveClock
 from engine_worker.config import EXIT_BUILD_FAILED, Settings, as_flags
 from engine_worker.process_group import Group, end_group, group_of
 from engine_worker.restarts import RestartPolicy
+from engine_worker.scratch import Scratch
 from engine_worker.slot import Slot
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ class Supervisor:
             settings.restart_backoff_s,
             settings.restart_backoff_max_s,
         )
+        self._scratch = Scratch(settings.run_dir, slot.name)
         self._signals = _Signals()
         self._told_to_end = False
 
@@ -125,13 +127,15 @@ class Supervisor:
         logger.info("actor started, process %d", pid)
         status = self._wait_for_end(pid, group)
         self._end(group)
+        self._scratch.remove()
         self._slot.note(None)
         return os.waitstatus_to_exitcode(status)
 
     def _start(self) -> int:
         flags = [*as_flags(self._settings), f"--worker={self._slot.name}", f"--supervisor={os.getpid()}"]
         command = [sys.executable, "-m", "engine_worker.actor_process", *flags, *self._engine_arguments]
-        return os.posix_spawn(sys.executable, command, os.environ, setsid=True, setsigmask=())
+        environment = self._scratch.renew() | os.environ
+        return os.posix_spawn(sys.executable, command, environment, setsid=True, setsigmask=())
 
     def _wait_for_end(self, pid: int, group: Group) -> int:
         """Wait for the actor's end and return its wait status; pass on what tells us to end, and see that it does."""

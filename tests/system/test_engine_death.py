@@ -63,14 +63,17 @@ def serving() -> Iterator[Serving]:
         "restart_max": "20",
         "worker_wait_s": str(START_DEADLINE_S),
     }
-    with (
-        tempfile.TemporaryDirectory(prefix="holdfast-") as directory,
-        Deployment(Path(directory), **limits) as deployment,
-    ):
-        worker = deployment.worker()
-        _, url = deployment.frontend()
-        ready(url, deployment)
-        yield Serving(deployment, worker, url)
+    with tempfile.TemporaryDirectory(prefix="holdfast-") as directory:
+        temporary = Path(directory) / "tmp"
+        temporary.mkdir()
+        with Deployment(Path(directory), **limits) as deployment:
+            deployment.environment["TMPDIR"] = str(temporary)
+            worker = deployment.worker()
+            _, url = deployment.frontend()
+            ready(url, deployment)
+            assert len(list(temporary.glob("holdfast-*/*"))) > 1  # the engine's sockets
+            yield Serving(deployment, worker, url)
+        assert list(temporary.glob("holdfast-*")) == []
 
 
 @pytest.fixture(scope="module")
