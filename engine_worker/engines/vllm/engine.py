@@ -23,6 +23,7 @@ from engine_worker.engines.vllm.internals import (
 )
 from engine_worker.engines.vllm.load import LoadReading
 from engine_worker.engines.vllm.output import Output
+from engine_worker.engines.vllm.prefills import Prefills
 from engine_worker.engines.vllm.prepared import decode_prepared, encode_prepared
 from engine_worker.engines.vllm.probe import Probe
 from engine_worker.engines.vllm.rejection import engine_stopped, rejection, resume_rejection
@@ -56,7 +57,10 @@ class VllmEngine:
         self._model = model
         self._fingerprint = started.fingerprint
         self._on_dead = on_dead
-        self._reading = LoadReading(engine_count(started.llm))
+        chunks = started.llm.vllm_config.scheduler_config.enable_chunked_prefill
+        self._prefills = None if chunks else Prefills()
+        on_step = None if self._prefills is None else self._prefills.stepped
+        self._reading = LoadReading(engine_count(started.llm), on_step)
         self._probe = Probe(started.llm, self._reading)
         self._turns: dict[str, RunningTurn] = {}
         self._aborts: set[asyncio.Task[None]] = set()
@@ -94,6 +98,8 @@ class VllmEngine:
         try:
             rendered = await self._renderer.render(request, len(turn.request))
             state = encode_prepared(rendered.prepared(self._fingerprint))
+            if self._prefills is not None:
+                await self._prefills.admit(len(rendered.prompt_token_ids))
             collector = await self._queue(_name(turn), rendered)
         except Exception as error:
             raise rejection(error, lambda: self._renderer.refused_schema(request)) from error

@@ -1,5 +1,6 @@
 """What the engine is doing, from the statistics that vLLM's scheduler sends with every step, and whether it lives."""
 
+from collections.abc import Callable
 from typing import Any
 
 from engine_worker.engines.interface import EngineLoad
@@ -10,11 +11,12 @@ class LoadReading:
     statistics.
 
     With data parallelism there are several `engines`; all of them together give a sign of life when each has, so that
-    one that hangs is not hidden by the others.
+    one that hangs is not hidden by the others. `on_step` is called after each step.
     """
 
-    def __init__(self, engines: int = 1) -> None:
+    def __init__(self, engines: int = 1, on_step: Callable[[], None] | None = None) -> None:
         self._engines = engines
+        self._on_step = on_step
         self._heard: set[int] = set()
         self._steps = 0
         self._signs = 0
@@ -33,6 +35,8 @@ class LoadReading:
         """Called by vLLM after each step of engine number `engine_idx`."""
         if scheduler_stats is not None:
             self._steps += 1
+            if self._on_step is not None:
+                self._on_step()
             self._running[engine_idx] = scheduler_stats.num_running_reqs
             self._kv_use[engine_idx] = scheduler_stats.kv_cache_usage
             if (prefix := scheduler_stats.prefix_cache_stats) is not None:

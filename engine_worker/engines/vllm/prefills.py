@@ -1,0 +1,55 @@
+"""Prompts are let into the engine a few a step, where vLLM doesn't cut them up (chunked prefill, which a CPU lacks).
+
+A step takes all prompts that wait. Those of a burst of requests would be one long step: nobody gets a first token
+before its end, and no stream that runs goes on. In portions they take as long together, and most have theirs sooner.
+"""
+
+import asyncio
+from typing import Final
+
+TOKENS_MAX: Final = 512
+"""Prompt tokens a step, unless one prompt is longer."""
+HOLD_S: Final = 0.5
+"""For how long a prompt is held back at most: what the engine has no room for waits inside it, and counts there."""
+
+
+class Prefills:
+    """Belongs to the running event loop. `stepped` is to be called after every step of the engine."""
+
+    def __init__(self) -> None:
+        self._since_step = 0  # tokens
+        self._held: dict[asyncio.Future[None], int] = {}
+
+    def __repr__(self) -> str:
+        return f"<Prefills: {self._since_step} tokens since the last step, {len(self._held)} prompts held>"
+
+    async def admit(self, tokens: int) -> None:
+        """Return when a prompt of so many tokens may be queued; the first to come is the first to go."""
+        if not self._held and self._has_room_for(tokens):
+            self._since_step += tokens
+            return
+        loop = asyncio.get_running_loop()
+        admission = loop.create_future()
+        self._held[admission] = tokens
+        timer = loop.call_later(HOLD_S, self._admit_first)
+        try:
+            await admission
+        finally:
+            timer.cancel()
+            self._held.pop(admission, None)
+
+    def stepped(self) -> None:
+        """The engine has taken in what it was given, and will now take in more."""
+        self._since_step = 0
+        while self._held and self._has_room_for(next(iter(self._held.values()))):
+            self._admit_first()
+
+    def _has_room_for(self, tokens: int) -> bool:
+        return not self._since_step or self._since_step + tokens <= TOKENS_MAX
+
+    def _admit_first(self) -> None:
+        if self._held:
+            first = next(iter(self._held))
+            self._since_step += self._held.pop(first)
+            if not first.done():  # else its turn was given up, of which it is about to hear
+                first.set_result(None)

@@ -1,0 +1,90 @@
+"""Prompts go in a few a step, in their order, and none is held back for long; in virtual time."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from engine_worker.engines.vllm.prefills import HOLD_S, TOKENS_MAX, Prefills
+from tests import virtual
+
+THIRD = TOKENS_MAX // 3
+
+
+class Burst:
+    """Prompts that come at once, and which of them are in."""
+
+    def __init__(self, *tokens: int) -> None:
+        self.prefills = Prefills()
+        self.admitted: list[int] = []
+        self.tasks = [asyncio.create_task(self._admit(number, each)) for number, each in enumerate(tokens)]
+
+    async def _admit(self, number: int, tokens: int) -> None:
+        await self.prefills.admit(tokens)
+        self.admitted.append(number)
+
+    async def after_step(self) -> list[int]:
+        """Those that are in after one more step."""
+        self.prefills.stepped()
+        return await self.now()
+
+    async def now(self) -> list[int]:
+        """Those that are in."""
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return self.admitted
+
+
+def in_virtual_time(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+    """Run it on a loop whose clock leaps."""
+
+    async def main() -> None:
+        await test()
+
+    def run() -> None:
+        virtual.run(main())
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
+
+
+@in_virtual_time
+async def test_those_of_a_burst_go_in_in_portions_one_a_step() -> None:
+    burst = Burst(*[THIRD] * 8)
+    assert await burst.now() == [0, 1, 2]
+    assert await burst.after_step() == [0, 1, 2, 3, 4, 5]
+    assert await burst.after_step() == list(range(8))
+    await burst.prefills.admit(1)
+
+
+@in_virtual_time
+async def test_a_prompt_longer_than_a_portion_goes_in_alone_and_holds_up_nobody_for_ever() -> None:
+    burst = Burst(THIRD, 5 * TOKENS_MAX, THIRD, THIRD)
+    assert await burst.now() == [0]
+    assert await burst.after_step() == [0, 1]
+    assert await burst.after_step() == [0, 1, 2, 3]
+
+
+@in_virtual_time
+async def test_without_steps_none_is_held_for_longer_than_its_time() -> None:
+    burst = Burst(*[TOKENS_MAX] * 4)
+    assert await burst.now() == [0]
+    await asyncio.sleep(HOLD_S - 0.01)
+    assert await burst.now() == [0]
+    await asyncio.sleep(0.02)
+    assert await burst.now() == [0, 1, 2, 3]
+    assert "0 prompts held" in repr(burst.prefills)
+
+
+@in_virtual_time
+async def test_one_that_is_given_up_is_held_no_more_and_those_behind_it_go_on() -> None:
+    burst = Burst(*[TOKENS_MAX] * 4)
+    await burst.now()
+    burst.tasks[1].cancel()
+    assert await burst.now() == [0]
+    assert await burst.after_step() == [0, 2]
+    burst.tasks[3].cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await burst.tasks[3]
+    assert await burst.after_step() == [0, 2]
+    assert "0 prompts held" in repr(burst.prefills)
