@@ -44,6 +44,8 @@ _MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
 _EVENTS: Final = int(zmq.EVENTS)
 _POLLIN: Final = int(zmq.POLLIN)
 """As plain numbers, for arithmetic with an enumeration takes as long as a message."""
+_PEERS_MAX: Final = 10_000
+"""Peers whose keys are remembered, those that were heard last; another is gone until it is heard again."""
 _RECONNECT_MS, _RECONNECT_MAX_MS = 50, 500
 """How long ZeroMQ waits before it tries a dead worker's endpoint again, at first and at most."""
 _RENEW_S = 5.0
@@ -94,7 +96,7 @@ class _Socket:
         kind: int,
         options: dict[int, int | bytes],
         limits: ChannelLimits,
-        on_frames: Callable[[list[bytes]], None],
+        on_frames: Callable[[list[zmq.Frame]], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_frames = on_frames
@@ -173,14 +175,14 @@ class _Socket:
             self._drain_scheduled = False
         self._schedule_drain()
 
-    def _receive(self) -> list[bytes]:
+    def _receive(self) -> list[zmq.Frame]:
         """The frames of the next message; none where there is none, which as an exception is dear."""
-        frames: list[bytes] = []
+        frames: list[zmq.Frame] = []
         try:
             more = True
             while more:
                 frame = self._socket.recv(_NOBLOCK, copy=False)
-                frames.append(frame.bytes)
+                frames.append(frame)
                 more = frame.more
         except zmq.Again:
             pass
@@ -204,6 +206,8 @@ class WorkerChannel:
         self._limits = limits
         self._on_frame = on_frame
         self._doorkeeper: Doorkeeper | None = None
+        self._keys: dict[bytes, str] = {}
+        """With which key each peer came in, in Z85."""
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         options = _transport(endpoint) | {zmq.ROUTER_MANDATORY: 1, zmq.ROUTER_HANDOVER: 1}
         if keys is not None:
@@ -218,8 +222,13 @@ class WorkerChannel:
             raise CannotBind(f"can't listen at {endpoint}: {error}") from error
 
     def send(self, peer: bytes, frame: bytes) -> Sent:
-        """Queue a frame for `peer`; never blocks."""
-        return self._socket.send([peer, frame])
+        """Queue a frame for `peer`; never blocks. One whose key was taken away meanwhile is gone."""
+        if self._doorkeeper is not None and not self._is_in(peer, self._doorkeeper):
+            return Sent.GONE
+        sent = self._socket.send([peer, frame])
+        if sent is Sent.GONE:
+            self._keys.pop(peer, None)
+        return sent
 
     def close(self) -> None:
         """Unbind and close; frames not yet on the wire are dropped."""
@@ -227,13 +236,31 @@ class WorkerChannel:
         if self._doorkeeper is not None:
             self._doorkeeper.close()
 
-    def _received(self, frames: list[bytes]) -> None:
-        peer, *body = frames
+    def _received(self, frames: list[zmq.Frame]) -> None:
+        peer, *body = [frame.bytes for frame in frames]
+        if self._doorkeeper is not None:
+            self._note_key(peer, cast("str", frames[-1].get("User-Id")))  # as the doorkeeper told ZeroMQ (ZAP)
+            if not self._is_in(peer, self._doorkeeper):
+                return
         if len(body) != 1 or len(body[0]) > self._limits.frame_bytes_max:
             size = sum(map(len, body))
             logger.warning("refused a message of %d frames, %d bytes from peer %r", len(body), size, peer)
             return
         self._on_frame(peer, body[0])
+
+    def _note_key(self, peer: bytes, key: str) -> None:
+        self._keys.pop(peer, None)
+        self._keys[peer] = key
+        if len(self._keys) > _PEERS_MAX:
+            del self._keys[next(iter(self._keys))]
+
+    def _is_in(self, peer: bytes, doorkeeper: Doorkeeper) -> bool:
+        """Whether the peer came in, and may stay; one that may not is forgotten."""
+        key = self._keys.get(peer)
+        if key is None or doorkeeper.still_knows(key):
+            return key is not None
+        del self._keys[peer]
+        return False
 
 
 class FrontendChannel:
@@ -282,11 +309,11 @@ class FrontendChannel:
         """Disconnect; frames not yet on the wire are dropped."""
         self._socket.close()
 
-    def _received(self, frames: list[bytes]) -> None:
+    def _received(self, frames: list[zmq.Frame]) -> None:
         if len(frames) != 1 or len(frames[0]) > self._limits.frame_bytes_max:
             logger.warning("refused a message of %d frames, %d bytes", len(frames), sum(map(len, frames)))
             return
-        self._on_frame(frames[0])
+        self._on_frame(frames[0].bytes)
 
 
 def _transport(endpoint: str) -> dict[int, int | bytes]:

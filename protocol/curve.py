@@ -1,9 +1,12 @@
 """CURVE, ZeroMQ's encryption and authentication, for workers that are reached over TCP (`curve_files.py` has the keys).
 
-A worker asks at every handshake whether it knows the frontend's key (ZAP, https://rfc.zeromq.org/spec/27): the file is
-read then, so that a change holds from the next connection on. Nothing that a stranger sends gets any further.
+A worker asks at every handshake whether it knows the frontend's key (ZAP, https://rfc.zeromq.org/spec/27), and again
+with every message, for a key may be taken away while its host is connected: the file is read at each handshake, and
+within `_LOOK_S` of a change. Nothing that a stranger sends gets any further.
 """
 
+import asyncio
+import contextlib
 import logging
 from typing import Final
 
@@ -18,6 +21,8 @@ logger = logging.getLogger(__name__)
 _DOMAIN: Final = "holdfast"
 _STRANGERS_MAX: Final = 1000
 """Refused keys that are remembered, so that each is logged once."""
+_LOOK_S: Final = 1.0
+"""How often, at most, the file of keys is looked at for the sake of those who are in."""
 
 
 def new_secret() -> bytes:
@@ -37,6 +42,10 @@ class Doorkeeper:
         self._context = context
         self._keys = keys
         self._strangers: set[bytes] = set()
+        self._names: dict[bytes, str] = {}
+        """What the file said when it could be read last."""
+        self._loop = asyncio.get_running_loop()
+        self._look_at = 0.0
         self._zap = zmq.auth.asyncio.AsyncioAuthenticator(context)
         self._zap.configure_curve_callback(_DOMAIN, self)
         self._zap.start()
@@ -50,19 +59,38 @@ class Doorkeeper:
         """Whether this public key (in Z85) may come in; what pyzmq asks."""
         public = z85.decode(key)
         try:
-            names = read_authorized(self._keys.authorized)
+            self._names = read_authorized(self._keys.authorized)
         except BadCurveKeys as error:
             logger.error("nobody is let in: %s", error)
             return False
-        if public in names:
-            logger.info("frontend host %s is let in", names[public])
+        if public in self._names:
+            self._strangers.discard(public)
+            logger.info("frontend host %s is let in", self._names[public])
             return True
+        self._refuse(public)
+        return False
+
+    def still_knows(self, key: str) -> bool:
+        """Whether somebody who came in with this public key (in Z85) may stay.
+
+        Nobody is sent away because the file can't be read.
+        """
+        if self._loop.time() >= self._look_at:
+            self._look_at = self._loop.time() + _LOOK_S
+            with contextlib.suppress(BadCurveKeys):
+                self._names = read_authorized(self._keys.authorized)
+        public = z85.decode(key)
+        if public in self._names:
+            return True
+        self._refuse(public)
+        return False
+
+    def _refuse(self, public: bytes) -> None:
         if public not in self._strangers:
             if len(self._strangers) >= _STRANGERS_MAX:
                 self._strangers.clear()
             self._strangers.add(public)
             logger.warning("refused a frontend: its key %s is not in %s", public.hex(), self._keys.authorized)
-        return False
 
 
 def worker_options(keys: WorkerKeys) -> dict[int, int | bytes]:

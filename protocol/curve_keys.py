@@ -3,7 +3,7 @@
 python -m protocol.curve_keys worker               once a deployment; prints the public key, which is in worker.pub
 python -m protocol.curve_keys frontend             on each host of frontends, beside worker.pub; prints its public key
 python -m protocol.curve_keys authorize web1 KEY   on the hosts of workers
-python -m protocol.curve_keys revoke web1          holds from the next connection on
+python -m protocol.curve_keys revoke web1          holds within a second
 """
 
 import argparse

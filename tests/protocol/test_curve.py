@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.deployment import free_port
-from protocol import channel, curve_keys
+from protocol import channel, curve, curve_keys
 from protocol.channel import CannotBind, ChannelLimits, FrontendChannel, Sent, WorkerChannel
 from protocol.curve import new_secret, public_of
 from protocol.curve_files import (
@@ -120,6 +120,45 @@ async def test_a_frontend_that_was_refused_gets_in_once_its_key_is_authorized(
     await until(lambda: frontend.send(b"hello"))
     await until(lambda: at_worker)
     frontend.close()
+    worker.close()
+
+
+async def test_a_key_that_is_taken_away_shuts_out_who_came_in_with_it_and_nobody_else(
+    keys: Keys, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(curve, "_LOOK_S", 0.01)
+    endpoint, at_worker, at_revoked, at_other = f"tcp://127.0.0.1:{free_port()}", Inbox(), Inbox(), Inbox()
+    worker = WorkerChannel(endpoint, ChannelLimits(), at_worker.at_worker, keys.worker)
+    keys.authorize(keys.stranger)
+    revoked, other = (
+        connect(endpoint, name, inbox, of)
+        for name, inbox, of in (("f1", at_revoked, keys.frontend), ("f2", at_other, keys.stranger))
+    )
+    await until(lambda: revoked.send(b"hello"))
+    await until(lambda: other.send(b"hello"))
+    await until(lambda: len(at_worker) == 2)
+
+    with_both = keys.authorized.read_text()
+    keys.authorized.write_text("neither\n")  # a mistake shuts out nobody who is in
+    assert worker.send(b"f1", b"a") is worker.send(b"f2", b"a") is Sent.OK
+    keys.authorized.write_text("".join(line for line in with_both.splitlines(True) if "web1" not in line))
+    await until(lambda: worker.send(b"f1", b"news") is Sent.GONE)
+    assert revoked.send(b"let me do this")
+    assert other.send(b"and this")
+    await until(lambda: len(at_worker) > 2)
+    assert worker.send(b"f2", b"b") is Sent.OK
+    await until(lambda: b"b" in at_other)
+    assert worker.send(b"f1", b"secret") is Sent.GONE
+    assert sorted(at_worker) == [b"f1 hello", b"f2 and this", b"f2 hello"]
+    assert caplog.text.count("refused a frontend") == 1
+
+    keys.authorized.write_text(with_both)
+    await until(lambda: revoked.send(b"again") and b"f1 again" in at_worker)
+    assert worker.send(b"f1", b"welcome") is Sent.OK
+    await until(lambda: b"welcome" in at_revoked)
+    assert b"secret" not in at_revoked
+    for each in (revoked, other):
+        each.close()
     worker.close()
 
 
