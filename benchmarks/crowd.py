@@ -6,13 +6,14 @@ They share the machine with what they measure: an event costs them a system call
 import asyncio
 import json
 import re
-import resource
 import socket
 import time
 from array import array
 from collections.abc import Callable, Sequence
 from typing import Final, cast
 from urllib.parse import urlsplit
+
+from protocol.open_files import allow_open_files
 
 _STAMP: Final = re.compile(rb'"delta":"@(\d+)')
 """What the scripted engine's stamped texts begin with: microseconds of the host's monotonic clock."""
@@ -43,8 +44,9 @@ def resume(response_id: str, after: int) -> bytes:
 
 def allow_connections(count: int) -> None:
     """Raise this process's limit of open files; raises `ValueError` where the system forbids so many."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count + 256), hard))
+    wanted = count + 256
+    if (allowed := allow_open_files(wanted)) < wanted:
+        raise ValueError(f"{count} connections take {wanted} open files, and a process may have {allowed} (ulimit -Hn)")
 
 
 class Client(asyncio.Protocol):

@@ -116,8 +116,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int, Meta(gt=0, description="bytes of journal files; beyond it closed ones go, then new work is refused")
     ] = 2048 * MIB
     journal_files_max: Annotated[
-        int, Meta(gt=0, description="journal files held open; beyond it the one not written for longest is closed")
-    ] = 256
+        int, Meta(gt=0, description="journal files held open; those of further responses are opened for each write")
+    ] = 4096
     journal_wait_s: Annotated[
         float, Meta(ge=0, description="seconds without new work after a journal could not be written (a full disk)")
     ] = 10.0

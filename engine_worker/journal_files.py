@@ -1,21 +1,26 @@
 """The journals' files of one worker: holding their lock, appending to them, and moving in those of a dead worker.
 
 A journal that can't be appended to is removed: readers are about to be told more than it holds, so that it would bring
-back another response than theirs. Only the files written to most recently are held open.
+back another response than theirs. As many files as may be are held open, for opening one takes longer than writing.
 """
 
 import contextlib
 import logging
 import os
+from typing import Final
 
 from engine_worker.config import Settings
 from engine_worker.journal import Journal
 from engine_worker.journal_dirs import JournalDirs, JournalFile, JournalName, JournalOwner
 from engine_worker.locks import FileLock
 from engine_worker.mailbox import WriteJournal
+from protocol.open_files import allow_open_files
 from protocol.private_dir import NotPrivate, make_private
 
 logger = logging.getLogger(__name__)
+
+_OTHER_FILES: Final = 256
+"""Open files of the process besides its journals: libraries, sockets, those of its engine."""
 
 
 class JournalUnavailable(Exception):
@@ -32,8 +37,9 @@ class JournalFiles:
     def __init__(self, settings: Settings, worker: str) -> None:
         self._dirs = JournalDirs(settings, worker)
         self._sync = settings.journal_sync == "always"
-        self._files_max = settings.journal_files_max
-        self._files: dict[JournalName, int] = {}  # Open ones; the one not written for longest comes first.
+        wanted = settings.journal_files_max + _OTHER_FILES
+        self._files_max = max(1, min(wanted, allow_open_files(wanted)) - _OTHER_FILES)
+        self._files: dict[str, int] = {}  # Those held open, by response.
         try:
             make_private(self._dirs.durable, "journal directory")
             if self._dirs.volatile.exists():
@@ -95,21 +101,20 @@ class JournalFiles:
 
     def write(self, effect: WriteJournal) -> None:
         """Append to the response's journal. Raises `OSError`, and then there is no such journal any more."""
-        name = JournalName(effect.response_id, effect.volatile)
+        response_id = effect.response_id
         try:
-            file = self._files.pop(name, None)
+            file = self._files.get(response_id)
             if file is None:
-                file = self._open(name, new=effect.first)
-            self._files[name] = file
+                file = self._files[response_id] = self._open(effect)
             written = os.write(file, effect.entries)
             if self._sync or written < len(effect.entries):
                 self._finish_write(file, effect.entries[written:])
         except OSError:
             with contextlib.suppress(OSError):
-                self.unlink(effect.response_id, volatile=effect.volatile)
+                self.unlink(response_id, volatile=effect.volatile)
             raise
-        if effect.last:
-            os.close(self._files.pop(name))
+        if effect.last or len(self._files) > self._files_max:
+            os.close(self._files.pop(response_id))
 
     def sync(self, response_id: str, *, volatile: bool) -> None:
         """Have the disk keep the response's journal as it is now, and its name; may be called in any thread.
@@ -127,16 +132,14 @@ class JournalFiles:
 
     def unlink(self, response_id: str, *, volatile: bool) -> None:
         """Remove the response's journal; one that is absent is fine. Raises `OSError`."""
-        name = JournalName(response_id, volatile)
-        file = self._files.pop(name, None)
+        file = self._files.pop(response_id, None)
         if file is not None:
             os.close(file)
-        self._dirs.path(name).unlink(missing_ok=True)
+        self._dirs.path(JournalName(response_id, volatile)).unlink(missing_ok=True)
 
-    def _open(self, name: JournalName, *, new: bool) -> int:
-        """Open a journal to append to; one that is not `new` must be there."""
-        if len(self._files) >= self._files_max:
-            os.close(self._files.pop(next(iter(self._files))))
+    def _open(self, effect: WriteJournal) -> int:
+        """Open the journal to append to; one that is not begun with this must be there."""
+        name, new = JournalName(effect.response_id, effect.volatile), effect.first
         if new and name.volatile and not self._dirs.volatile.exists():
             try:
                 self._dirs.make_volatile()

@@ -13,7 +13,6 @@ import asyncio
 import gc
 import logging
 import math
-import resource
 import socket
 from types import FrameType
 from typing import Any, Final
@@ -25,6 +24,7 @@ from gunicorn.app.base import BaseApplication
 
 from frontend.app import build_app
 from frontend.config import Settings
+from protocol.open_files import allow_open_files
 from protocol.reports import ModelCard
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ _ALIVE_INTERVAL_S: Final = 1.0
 
 def serve(settings: Settings) -> None:
     """Serve until told to stop; ends by `SystemExit`. Raises `OSError` where it can't listen."""
-    if problem := allow_open_files(settings.streams_max):
+    if problem := allow_streams(settings.streams_max):
         logger.warning("%s", problem)
     listener = _listen(settings.host, settings.port)
     url = _url(settings.host, listener.getsockname()[1])
@@ -54,17 +54,15 @@ def serve(settings: Settings) -> None:
     arbiter.run()
 
 
-def allow_open_files(streams_max: int) -> str | None:
+def allow_streams(streams_max: int) -> str | None:
     """Let a process have as many connections as it may have streams; why not, where the system's hard limit forbids."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = max(soft, streams_max + _OTHER_FILES)
-    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    if most == wanted:
+    wanted = streams_max + _OTHER_FILES
+    allowed = allow_open_files(wanted)
+    if allowed >= wanted:
         return None
     return (
-        f"a process may have {hard} open files here (`ulimit -Hn`), and --streams-max {streams_max} takes {wanted}: "
-        f"connections beyond some {max(0, hard - _OTHER_FILES)} a process are not accepted"
+        f"a process may have {allowed} open files here (`ulimit -Hn`), and --streams-max {streams_max} takes {wanted}: "
+        f"connections beyond some {max(0, allowed - _OTHER_FILES)} a process are not accepted"
     )
 
 

@@ -17,7 +17,6 @@ import json
 import os
 import platform
 import random
-import resource
 import signal
 import sys
 import tempfile
@@ -34,6 +33,7 @@ from benchmarks.chaos.report import Report, build, table, wrongs_of
 from benchmarks.chaos.services import Services, sample, start_frontend, start_worker
 from benchmarks.chaos.tally import Tally
 from benchmarks.deployment import Deployment, ready
+from protocol.open_files import allow_open_files
 
 RESULTS: Final = Path(__file__).resolve().parents[1] / "results"
 INTERVAL_S: Final = 0.5
@@ -63,7 +63,7 @@ def main() -> int:
     options = _options()
     print(f"seed {options.seed}", flush=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # an end from outside leaves no process either
-    _allow_open_files(2 * options.streams + 1024)
+    allow_open_files(2 * options.streams + 1024)
     with contextlib.ExitStack() as stack:
         directory = options.directory or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="holdfast-")))
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -103,11 +103,6 @@ def _options() -> argparse.Namespace:
         "--directory", type=Path, help="run directory with all logs, which is kept; else a temporary one"
     )
     return parser.parse_args()
-
-
-def _allow_open_files(wanted: int) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, wanted), hard), hard))
 
 
 async def _run(options: argparse.Namespace, services: Services, deployment: Deployment) -> Report:

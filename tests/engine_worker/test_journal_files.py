@@ -2,9 +2,11 @@
 
 import errno
 import os
+import resource
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -130,7 +132,35 @@ def test_only_so_many_files_are_held_open(open_files: Open) -> None:
     for number in range(20):
         write(files, STEP, name=f"r{number}")
         assert len(os.listdir("/proc/self/fd")) <= before + 1 + 3
+    assert "3 open" in repr(files)
     assert all(len(journal.entries) == 2 for journal in files.read_all())
+
+
+def test_those_held_open_stay_open_however_many_more_are_written(
+    open_files: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = open_files(journal_files_max=15)
+    for number in range(20):
+        write(files, BEGIN, name=f"r{number}")
+    opening = Mock(wraps=os.open)
+    monkeypatch.setattr(os, "open", opening)
+    for _ in range(10):
+        for number in range(20):
+            write(files, STEP, name=f"r{number}")
+    assert opening.call_count == 10 * 5
+
+
+def test_a_low_limit_of_open_files_is_raised_as_far_as_it_goes(
+    open_files: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = [(256, 258)]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda _, wanted: limits.append(wanted))
+    files = open_files(journal_files_max=100)
+    for number in range(5):
+        write(files, BEGIN, name=f"r{number}")
+    assert "2 open" in repr(files)
+    assert limits == [(256, 258), (258, 258)]
 
 
 def test_no_file_is_held_for_what_is_closed_or_gone(open_files: Open) -> None:

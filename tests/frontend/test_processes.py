@@ -22,7 +22,7 @@ import pytest
 
 from benchmarks.deployment import REPOSITORY, Deployment, Process, free_port, ready, status_of, wait_until
 from frontend.__main__ import main
-from frontend.arbiter import allow_open_files
+from frontend.arbiter import allow_streams
 from frontend.parameters import keyed_response_id
 from protocol.commands import Open
 from tests.frontend.served import DONE, FINISHED, read_until, text
@@ -95,8 +95,9 @@ def test_a_system_that_allows_fewer_connections_than_streams_is_complained_of(mo
     taken = []
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: taken.append(limits))
-    assert allow_open_files(1000) is None
-    assert "4096" in (allow_open_files(10_000) or "")
+    assert allow_streams(100) is None
+    assert allow_streams(1000) is None
+    assert "4096" in (allow_streams(10_000) or "")
     assert taken == [(1512, 4096), (4096, 4096)]
 
 
