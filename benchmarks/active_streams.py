@@ -23,7 +23,7 @@ import psutil
 import uvloop
 
 from benchmarks.crowd import SHARES, Client, Delays, allow_connections, connect, create, open_all, percentile
-from benchmarks.deployment import Deployment, ready
+from benchmarks.deployment import Deployment, journal_in_memory, ready
 from benchmarks.figures import actor_process, cpu_s, keep, serving_process
 
 P99_S_MAX: Final = 0.05
@@ -191,7 +191,8 @@ def main() -> int:
     }
     with (
         tempfile.TemporaryDirectory(prefix="holdfast-") as directory,
-        Deployment(Path(directory), **settings) as deployment,
+        journal_in_memory() as in_memory,
+        Deployment(Path(directory), **settings, **in_memory) as deployment,
     ):
         worker = deployment.worker("--engine", "scripted", "--step-s", str(STEP_S), "--max-num-seqs", room)
         frontends = [deployment.frontend() for _ in range(options.frontends)]

@@ -5,10 +5,12 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -149,6 +151,18 @@ class Deployment:
     def logs(self) -> str:
         """All output so far, for the message of a failure."""
         return "\n".join(f"== {each.name}\n{each.output.read_text()[-4000:]}" for each in self.processes)
+
+
+@contextmanager
+def journal_in_memory() -> Iterator[dict[str, str]]:
+    """The setting that has journals of what is not stored where they are by default: in memory, where there is any to
+    be had as files. The directory is one of its own."""
+    memory = Path("/dev/shm")
+    if not memory.is_dir():
+        yield {}
+        return
+    with tempfile.TemporaryDirectory(prefix="holdfast-", dir=memory) as directory:
+        yield {"journal_volatile_dir": directory}
 
 
 def ready(url: str, deployment: Deployment, deadline_s: float = START_DEADLINE_S) -> None:

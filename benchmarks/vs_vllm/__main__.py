@@ -22,7 +22,7 @@ import msgspec
 import psutil
 import uvloop
 
-from benchmarks.deployment import REPOSITORY, Deployment
+from benchmarks.deployment import REPOSITORY, Deployment, journal_in_memory
 from benchmarks.figures import cpu_s, keep
 from benchmarks.vs_vllm import dummy
 from benchmarks.vs_vllm.load import play
@@ -99,8 +99,7 @@ def _with_servers(options: argparse.Namespace, kinds: Sequence[Kind]) -> Iterato
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="holdfast-")))
         settings = dict(setting.split("=", 1) for setting in options.set)
-        if Path("/dev/shm").is_dir():  # the default, but a directory of its own
-            settings["journal_volatile_dir"] = stack.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm"))
+        settings |= stack.enter_context(journal_in_memory())
         servers = stack.enter_context(started(Deployment(directory, **settings), options.servers, flags, options.vllm))
         for kind in kinds:
             for streams in levels_of(kind, options.streams):
