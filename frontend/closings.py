@@ -166,6 +166,9 @@ class Ending:
     def more(self, _: Batch, __: float) -> None:
         """As `Reading.more`: there is no short way."""
 
+    def fail(self, _: Exception) -> None:
+        """As `Reading.fail`; nothing here raises on the short way."""
+
     def deliver(self, message: SessionInput | ClosingInput) -> None:
         """Let the closing take this in, and carry out what it asks for; what only sessions care for is ignored."""
         match message:

@@ -271,7 +271,12 @@ class Links:
             reading = self._readings.get(batch.reader)
             if reading is None:
                 continue
-            chunk = reading.more(batch, now)
+            try:
+                chunk = reading.more(batch, now)
+            except Exception as error:  # noqa: BLE001 - of many streams, one
+                _write(chunks)
+                reading.fail(error)
+                continue
             if chunk is not None:
                 chunks.append(chunk)
             else:

@@ -145,23 +145,24 @@ class Reading:
     def more(self, batch: Batch, now: float) -> Chunk | None:
         """The short way of `deliver` for one more delta (`Session.more`): what is to be written next, and where.
 
-        None where there is more to it, and the batch is to be delivered. `now` is by the loop's clock.
+        None where there is more to it, and the batch is to be delivered. `now` is by the loop's clock. Raises whatever
+        the session does, and then `fail` is to be called.
         """
         outlet = self._outlet
         if outlet is None or not outlet.is_free:
             return None
-        try:
-            data = self.session.more(batch, now)
-        except Exception:
-            logger.exception(_FAILED, self.session.response_id)
-            self._handle(Lost(_OUR_FAULT), now)
-            return None
+        data = self.session.more(batch, now)
         if data is None:
             return None
         self._written_at = now
         if self.pace is not None:
             self.pace.more(now)
         return outlet.transport, outlet.framed(data)
+
+    def fail(self, error: Exception) -> None:
+        """The session has raised this: it ends, as in `deliver`."""
+        logger.error(_FAILED, self.session.response_id, exc_info=error)
+        self.deliver(Lost(_OUR_FAULT))
 
     def _handle(self, message: SessionInput, now: float) -> None:
         sequence = self.session.projection.next_sequence

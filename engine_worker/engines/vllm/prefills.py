@@ -8,7 +8,8 @@ import asyncio
 from typing import Final
 
 TOKENS_MAX: Final = 512
-"""Prompt tokens a step, unless one prompt is longer."""
+"""Prompt tokens a step, unless one prompt is longer. Of 128, 256 and 512 the one with which 128 requests at once to the
+demo model had their first tokens soonest, and then the shortest gaps."""
 HOLD_S: Final = 0.5
 """For how long a prompt is held back at most: what the engine has no room for waits inside it, and counts there."""
 
