@@ -54,7 +54,7 @@ check: environment ## lint, check the format, the types and the tidiness
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
-	.venv/bin/python -m pytest -q tests/test_tidy.py tests/test_docs.py
+	.venv/bin/python -m pytest -q tests/test_tidy.py tests/test_docs.py tests/test_metrics_docs.py
 
 bench: environment ## run each benchmark at a modest size, in some minutes, and print one table (benchmarks/README.md)
 	@.venv/bin/python -m benchmarks

@@ -74,7 +74,8 @@ FIRST_TOKEN: Final = Metric(
 EVENT_GAP: Final = Metric(
     "holdfast_inter_event_gap_seconds",
     "histogram",
-    "Between two deliveries of output to the reader of a create, the end of the model's output included.",
+    "Between two deliveries of output to the reader of a create, the end of the model's output included. "
+    "Counted once a heartbeat.",
     ("model",),
     _SHORT_WAITS,
 )
