@@ -264,7 +264,7 @@ class Links:
     def _distribute(self, batches: Iterable[Batch], now: float) -> None:
         """Have the readings fold their batches, and write what comes of them only then.
 
-        A system call between any two would have all code and data fetched anew each time, which takes as long again.
+        System calls in between would leave cold caches to each.
         """
         chunks: list[Chunk] = []
         for batch in batches:

@@ -37,8 +37,7 @@ class Pace:
         if projection.closed is not None:
             return
         if self._gaps is not None:
-            self._gaps.gather(now - self._last)
-            self._last = now
+            self.more(now)
             return
         if self._queued_until is None:
             self._queued_until = now

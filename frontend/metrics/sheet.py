@@ -98,7 +98,7 @@ class Distribution:
         words[self._sum_at] += exact(value)
 
     def gather(self, value: float) -> None:
-        """`observe` for what happens with every token, at a tenth of its price: counted with others, at `settle`."""
+        """`observe` for what happens with every token: kept, and counted with others at `settle`."""
         gathered = self._gathered
         gathered.append(value)
         if len(gathered) >= _GATHERED_MAX:
