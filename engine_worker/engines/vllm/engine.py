@@ -23,6 +23,7 @@ from engine_worker.engines.vllm.internals import (
 )
 from engine_worker.engines.vllm.load import LoadReading
 from engine_worker.engines.vllm.output import Output
+from engine_worker.engines.vllm.plain_outputs import PlainOutputs
 from engine_worker.engines.vllm.prefills import Prefills
 from engine_worker.engines.vllm.prepared import decode_prepared, encode_prepared
 from engine_worker.engines.vllm.probe import Probe
@@ -66,7 +67,8 @@ class VllmEngine:
         self._aborts: set[asyncio.Task[None]] = set()
         self._over = False  # dead or closed: nothing is emitted any more
         only_scheduler_stats(started.llm, self._reading)
-        self._socket = read_outputs(started.llm)
+        self._plain = PlainOutputs(started.llm, self._reading)
+        self._socket = read_outputs(started.llm, self._plain)
         self._outputs = start_output_handler(started.llm)
         self._outputs.add_done_callback(lambda _: self._died("vLLM's output handler has ended"))
         self._watch = ChildWatch(started.children, lambda name: self._died(f"vLLM's process {name} has ended"))
@@ -110,7 +112,7 @@ class VllmEngine:
         emit(turn.response_id, TurnStarted(turn.turn, len(prompt)))
         running = RunningTurn(turn.response_id, collector.request_id, rendered, emit)
         self._turns[turn.response_id] = running
-        divert(self._llm, collector, partial(self._take, running))
+        divert(self._llm, collector, partial(self._take, running), self._plain)
 
     async def _queue(self, name: str, rendered: RenderedTurn) -> RequestOutputCollector:
         try:

@@ -1,8 +1,9 @@
 """Every touch of a private part of vLLM but those to resume a turn, and the check that they are still there.
 
 Public, and used elsewhere: `AsyncLLM.add_request` and `abort`, the renderers, the parsers. Private, and used here only:
-the collector that `add_request` returns and what makes its outputs, AsyncLLM's output handler and the socket it reads,
-how AsyncLLM passes statistics on, the list of its engines, and how far a parser is.
+the collector that `add_request` returns and what makes its outputs, AsyncLLM's output handler and the socket it reads
+(in `plain_outputs.py` the messages that come there too), how AsyncLLM passes statistics on, the list of its engines,
+and how far a parser is.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from vllm.v1.engine.output_processor import RequestOutputCollector, RequestState
 from engine_worker.engines.vllm.load import LoadReading
 from engine_worker.engines.vllm.output import Output
 from engine_worker.engines.vllm.output_socket import OutputSocket
+from engine_worker.engines.vllm.plain_outputs import PlainOutputs, missing_fields
 
 SUPPORTED_VERSION: Final = "0.32."
 
@@ -29,6 +31,7 @@ Sink = Callable[[Output | Exception], None]
 """Takes each output of a request, or the error that ended them all; called inside AsyncLLM's output handler."""
 
 _REQUEST_STATE: Final = ("detokenizer", "logprobs_processor", "stream_interval")
+_CLIENT_ATTRIBUTES: Final = ("core_engines", "get_output_async", "outputs_queue", "resources")
 _LLM_ATTRIBUTES: Final = ("_run_output_handler", "output_handler", "log_stats", "logger_manager", "output_processor")
 
 
@@ -49,7 +52,7 @@ def check_parts(llm: AsyncLLM) -> None:
     """Raise `UnsupportedVllm` when a part that this module touches is gone."""
     collector = RequestOutputCollector
     missing = [f"AsyncLLM.{name}" for name in _LLM_ATTRIBUTES if not hasattr(llm, name)]
-    missing += [f"AsyncMPClient.{name}" for name in ("core_engines", "resources") if not hasattr(llm.engine_core, name)]
+    missing += [f"AsyncMPClient.{name}" for name in _CLIENT_ATTRIBUTES if not hasattr(llm.engine_core, name)]
     missing += [f"RequestOutputCollector.{name}" for name in ("put", "get_nowait") if not hasattr(collector, name)]
     if not isinstance(getattr(llm.engine_core.resources, "output_socket", None), zmq.asyncio.Socket):
         missing.append("BackgroundResources.output_socket")
@@ -57,16 +60,17 @@ def check_parts(llm: AsyncLLM) -> None:
     kept = inspect.signature(RequestState).parameters
     missing += [f"RequestState.{name}" for name in _REQUEST_STATE if name not in kept]
     missing += [] if hasattr(RequestState, "make_request_output") else ["RequestState.make_request_output"]
+    missing += missing_fields()
     missing += [] if hasattr(StreamState, "reasoning_ended") else ["StreamState.reasoning_ended"]
     if missing:
         raise UnsupportedVllm(f"vLLM {vllm.__version__} has no {', '.join(missing)}.")
 
 
-def divert(llm: AsyncLLM, collector: RequestOutputCollector, sink: Sink) -> None:
+def divert(llm: AsyncLLM, collector: RequestOutputCollector, sink: Sink, plain: PlainOutputs) -> None:
     """Give a request's outputs to `sink` at once, without the queue and the task that would wait on it.
 
-    What the collector got since `add_request` comes first. To be called right after `add_request` returned, for a
-    request that wants one answer, in deltas.
+    What the collector got since `add_request` comes first; what comes after the next output goes the way of `plain`. To
+    be called right after `add_request` returned, for a request that wants one answer, in deltas.
     """
     put = collector.put = partial(put_whole, sink)
     try:
@@ -77,7 +81,7 @@ def divert(llm: AsyncLLM, collector: RequestOutputCollector, sink: Sink) -> None
         put(early)
     state = llm.output_processor.request_states.get(collector.request_id)
     if state is not None and state.stream_interval == 1:
-        state.make_request_output = _handing_over(state, sink)
+        state.make_request_output = _handing_over(state, sink, plain)
 
 
 def put_whole(sink: Sink, output: RequestOutput | Exception) -> None:
@@ -85,7 +89,7 @@ def put_whole(sink: Sink, output: RequestOutput | Exception) -> None:
     sink(output if isinstance(output, Exception) else Output.of(output))
 
 
-def _handing_over(state: RequestState, sink: Sink) -> Callable[..., Any]:
+def _handing_over(state: RequestState, sink: Sink, plain: PlainOutputs) -> Callable[..., Any]:
     """What takes the place of `state.make_request_output`, which makes two objects of some twenty fields for a token.
 
     It does what that does, gives `sink` what came of it, and says that there is nothing for the collector.
@@ -97,6 +101,7 @@ def _handing_over(state: RequestState, sink: Sink) -> Callable[..., Any]:
     ) -> RequestOutput | None:
         finished = finish_reason is not None
         if finished:
+            plain.end(state.request_id)
             del state.make_request_output  # else the two would keep each other until a garbage collection
         if pooling_output is not None:  # vLLM could not take the request on
             return make_request_output(new_token_ids, pooling_output, finish_reason, *rest, **options)
@@ -106,6 +111,8 @@ def _handing_over(state: RequestState, sink: Sink) -> Callable[..., Any]:
             logprobs = logprobs[-len(new_token_ids) :] if new_token_ids else logprobs[:0]
         reason = str(finish_reason) if finished else None
         sink(Output(new_token_ids, text, logprobs, reason, state.num_cached_tokens or 0))
+        if not finished:
+            plain.begin(state, sink)
         return None
 
     return hand_over
@@ -124,9 +131,9 @@ def only_text_follows(parser: Parser) -> bool:
     return is_thought_over(parser) and parser.tool_parser is None
 
 
-def read_outputs(llm: AsyncLLM) -> OutputSocket:
+def read_outputs(llm: AsyncLLM, plain: PlainOutputs) -> OutputSocket:
     """Have the outputs read in a cheaper way; to be called before the output handler starts, on the running loop."""
-    return OutputSocket(llm.engine_core.resources.output_socket)
+    return OutputSocket(llm.engine_core.resources.output_socket, plain.take_step)
 
 
 def start_output_handler(llm: AsyncLLM) -> asyncio.Task[None]:

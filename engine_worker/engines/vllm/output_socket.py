@@ -1,7 +1,8 @@
 """Reads the socket on which vLLM's outputs arrive with the event loop's own reader.
 
 vLLM reads it through pyzmq's asyncio sockets, which make some forty Python calls for each message: with one stream,
-whose every step finds cold caches, a quarter of what this process does. It is vLLM's own task that reads, as ever.
+whose every step finds cold caches, a quarter of what this process does. What is not taken at once goes to vLLM's own
+task, which reads as ever.
 """
 
 import asyncio
@@ -18,11 +19,16 @@ _POLLIN: Final = int(zmq.POLLIN)
 
 
 class OutputSocket:
-    """Takes the place of `socket.recv_multipart`; to be made on the event loop, before anything has been received."""
+    """Takes the place of `socket.recv_multipart`; to be made on the event loop, before anything has been received.
 
-    def __init__(self, socket: zmq.asyncio.Socket) -> None:
+    A message of one frame that comes while vLLM's task waits for it is first shown to `take`, which returns whether it
+    was taken. What `take` raises ends that task, as what the task itself raises would.
+    """
+
+    def __init__(self, socket: zmq.asyncio.Socket, take: Callable[[bytes], bool]) -> None:
         self._loop = asyncio.get_running_loop()
         self._socket: zmq.Socket[bytes] = zmq.Socket.shadow(socket.underlying)
+        self._take = take
         self._option = cast("Callable[[int], int]", self._socket.getsockopt)
         self._reader: asyncio.Future[Any] | None = None
         self._copy = True
@@ -38,7 +44,7 @@ class OutputSocket:
         """See `zmq.asyncio.Socket.recv_multipart`; one caller at a time."""
         future = self._loop.create_future()
         if self._has_message():
-            future.set_result(self._receive(flags | _NOBLOCK, copy))
+            future.set_result(_copied(self._receive(flags | _NOBLOCK), copy))
         else:
             self._reader, self._copy = future, copy
         return future
@@ -49,17 +55,30 @@ class OutputSocket:
             self._has_message()
             return
         try:
-            frames = self._receive(_NOBLOCK, self._copy)
+            frames = self._receive(_NOBLOCK)
         except zmq.Again:
             return  # it was something else
-        self._reader.set_result(frames)
+        try:
+            taken = len(frames) == 1 and self._take(frames[0].bytes)
+        except Exception as error:  # noqa: BLE001 - it is for vLLM's task to end with it
+            self._reader.set_exception(error)
+            return
+        if not taken:
+            self._reader.set_result(_copied(frames, self._copy))
+        elif self._has_message():
+            self._loop.call_soon(self._on_readable)
 
     def _has_message(self) -> bool:
         return bool(self._option(_EVENTS) & _POLLIN)
 
-    def _receive(self, flags: int, copy: bool) -> list[Any]:
-        """What `recv_multipart` returns; a frame knows whether more follow, and need not ask the socket."""
+    def _receive(self, flags: int) -> list[zmq.Frame]:
+        """A message; a frame knows whether more follow, and need not ask the socket."""
         frames = [self._socket.recv(flags, copy=False)]
         while frames[-1].more:
             frames.append(self._socket.recv(flags, copy=False))
-        return [frame.bytes for frame in frames] if copy else frames
+        return frames
+
+
+def _copied(frames: list[zmq.Frame], copy: bool) -> list[Any]:
+    """What `recv_multipart` returns."""
+    return [frame.bytes for frame in frames] if copy else frames

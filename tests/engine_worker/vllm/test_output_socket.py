@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 import zmq
 import zmq.asyncio
 
@@ -15,7 +16,7 @@ async def test_every_message_arrives_in_order() -> None:
     with zmq.asyncio.Context() as context:
         outputs = context.socket(zmq.PULL)
         outputs.bind("inproc://outputs")
-        reading = OutputSocket(outputs)
+        reading = OutputSocket(outputs, lambda _: False)
         received: list[list[bytes]] = []
 
         async def receive() -> None:
@@ -42,7 +43,7 @@ async def test_what_came_while_nobody_read_waits() -> None:
     with zmq.asyncio.Context() as context:
         outputs = context.socket(zmq.PULL)
         outputs.bind("inproc://outputs")
-        reading = OutputSocket(outputs)
+        reading = OutputSocket(outputs, lambda _: False)
         with zmq.Socket(context, zmq.PUSH) as engine:
             engine.connect("inproc://outputs")
             engine.send(b"first")
@@ -54,5 +55,64 @@ async def test_what_came_while_nobody_read_waits() -> None:
                 cancelled.cancel()
                 engine.send(b"second")
                 assert await outputs.recv_multipart() == [b"second"]
+        reading.close()
+        outputs.close()
+
+
+async def test_what_is_taken_at_once_vllm_never_sees() -> None:
+    taken: list[bytes] = []
+    received: list[bytes] = []
+
+    def take(message: bytes) -> bool:
+        if message.startswith(b"plain"):
+            taken.append(message)
+            return True
+        return False
+
+    plain = [b"plain %d" % number for number in range(20)]
+    with zmq.asyncio.Context() as context:
+        outputs = context.socket(zmq.PULL)
+        outputs.bind("inproc://outputs")
+        reading = OutputSocket(outputs, take)
+
+        async def receive() -> None:
+            while True:
+                received.append(b" ".join(await outputs.recv_multipart()))
+
+        task = asyncio.create_task(receive())
+        with zmq.Socket(context, zmq.PUSH) as engine:
+            engine.connect("inproc://outputs")
+            async with asyncio.timeout(DEADLINE_S):
+                for message in [[b"first"], *([each] for each in plain), [b"plain", b"in two"], [b"last"]]:
+                    seen = len(taken) + len(received)
+                    engine.send_multipart(message)
+                    while len(taken) + len(received) == seen:
+                        await asyncio.sleep(0)
+                task.cancel()
+                engine.send(b"plain, and nobody waits")
+                for _ in range(10):
+                    await asyncio.sleep(0)
+                assert await outputs.recv_multipart() == [b"plain, and nobody waits"]
+        reading.close()
+        outputs.close()
+    assert taken == plain
+    assert received == [b"first", b"plain in two", b"last"]
+
+
+async def test_a_failure_ends_vllms_task() -> None:
+    def take(_: bytes) -> bool:
+        raise RuntimeError("a sink failed")
+
+    with zmq.asyncio.Context() as context:
+        outputs = context.socket(zmq.PULL)
+        outputs.bind("inproc://outputs")
+        reading = OutputSocket(outputs, take)
+        waiting = outputs.recv_multipart()
+        with zmq.Socket(context, zmq.PUSH) as engine:
+            engine.connect("inproc://outputs")
+            engine.send(b"message")
+            with pytest.raises(RuntimeError, match="a sink failed"):
+                async with asyncio.timeout(DEADLINE_S):
+                    await waiting
         reading.close()
         outputs.close()
