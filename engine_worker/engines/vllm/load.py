@@ -11,10 +11,11 @@ class LoadReading:
     statistics.
 
     With data parallelism there are several `engines`; all of them together give a sign of life when each has, so that
-    one that hangs is not hidden by the others. `on_step` is called after each step.
+    one that hangs is not hidden by the others. `on_step` is called after each step with the number of tokens of the
+    prompts that it began, and of those that the prefix cache had.
     """
 
-    def __init__(self, engines: int = 1, on_step: Callable[[], None] | None = None) -> None:
+    def __init__(self, engines: int = 1, on_step: Callable[[int, int], None] | None = None) -> None:
         self._engines = engines
         self._on_step = on_step
         self._heard: set[int] = set()
@@ -35,13 +36,14 @@ class LoadReading:
         """Called by vLLM after each step of engine number `engine_idx`."""
         if scheduler_stats is not None:
             self._steps += 1
-            if self._on_step is not None:
-                self._on_step()
             self._running[engine_idx] = scheduler_stats.num_running_reqs
             self._kv_use[engine_idx] = scheduler_stats.kv_cache_usage
-            if (prefix := scheduler_stats.prefix_cache_stats) is not None:
-                self._prefix_queries += prefix.queries
-                self._prefix_hits += prefix.hits
+            prefix = scheduler_stats.prefix_cache_stats
+            queries, hits = (prefix.queries, prefix.hits) if prefix is not None else (0, 0)
+            self._prefix_queries += queries
+            self._prefix_hits += hits
+            if self._on_step is not None:
+                self._on_step(queries, hits)
             self._heard.add(engine_idx)
             if len(self._heard) == self._engines:
                 self.answered()

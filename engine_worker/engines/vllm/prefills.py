@@ -2,14 +2,19 @@
 
 A step takes all prompts that wait. Those of a burst of requests would be one long step: nobody gets a first token
 before its end, and no stream that runs goes on. In portions they take as long together, and most have theirs sooner.
+
+What the prefix cache holds of a prompt takes no time, and counts for nothing. How much that is of the next prompts
+nobody knows before they are in; it is taken to be as much as of the last ones.
 """
 
 import asyncio
 from typing import Final
 
 TOKENS_MAX: Final = 512
-"""Prompt tokens a step, unless one prompt is longer. Of 128, 256 and 512 the one with which 128 requests at once to the
-demo model had their first tokens soonest, and then the shortest gaps."""
+"""Prompt tokens to be computed a step, unless one prompt is longer. Of 128, 256 and 512 the one with which 128 requests
+at once to the demo model had their first tokens soonest, and then the shortest gaps."""
+COMPUTED_MIN: Final = 1 / 8
+"""The least share of prompts that is taken to be computed: a step grows no further where they turn out to be new."""
 HOLD_S: Final = 0.5
 """For how long a prompt is held back at most: what the engine has no room for waits inside it, and counts there."""
 
@@ -19,6 +24,7 @@ class Prefills:
 
     def __init__(self) -> None:
         self._since_step = 0  # tokens
+        self._computed = 1.0  # share of the last prompts
         self._held: dict[asyncio.Future[None], int] = {}
 
     def __repr__(self) -> str:
@@ -39,14 +45,19 @@ class Prefills:
             timer.cancel()
             self._held.pop(admission, None)
 
-    def stepped(self) -> None:
-        """The engine has taken in what it was given, and will now take in more."""
+    def stepped(self, tokens: int, cached: int) -> None:
+        """The engine has taken in what it was given, and will now take in more.
+
+        The step began prompts of so many tokens, and had so many of these in its cache.
+        """
         self._since_step = 0
+        if tokens:
+            self._computed = max(COMPUTED_MIN, (self._computed + 1 - cached / tokens) / 2)
         while self._held and self._has_room_for(next(iter(self._held.values()))):
             self._admit_first()
 
     def _has_room_for(self, tokens: int) -> bool:
-        return not self._since_step or self._since_step + tokens <= TOKENS_MAX
+        return not self._since_step or (self._since_step + tokens) * self._computed <= TOKENS_MAX
 
     def _admit_first(self) -> None:
         if self._held:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from engine_worker.engines.vllm.prefills import HOLD_S, TOKENS_MAX, Prefills
+from engine_worker.engines.vllm.prefills import COMPUTED_MIN, HOLD_S, TOKENS_MAX, Prefills
 from tests import virtual
 
 THIRD = TOKENS_MAX // 3
@@ -23,9 +23,9 @@ class Burst:
         await self.prefills.admit(tokens)
         self.admitted.append(number)
 
-    async def after_step(self) -> list[int]:
-        """Those that are in after one more step."""
-        self.prefills.stepped()
+    async def after_step(self, tokens: int = 0, cached: int = 0) -> list[int]:
+        """Those that are in after one more step, which began prompts of so many tokens."""
+        self.prefills.stepped(tokens, cached)
         return await self.now()
 
     async def now(self) -> list[int]:
@@ -63,6 +63,28 @@ async def test_a_prompt_longer_than_a_portion_goes_in_alone_and_holds_up_nobody_
     assert await burst.now() == [0]
     assert await burst.after_step() == [0, 1]
     assert await burst.after_step() == [0, 1, 2, 3]
+
+
+@in_virtual_time
+async def test_what_the_cache_has_does_not_count_once_it_is_seen_to() -> None:
+    burst = Burst(*[THIRD] * 16)
+    assert await burst.now() == [0, 1, 2]
+    assert await burst.after_step(tokens=3 * THIRD, cached=3 * THIRD) == list(range(9))
+    assert await burst.after_step(tokens=6 * THIRD, cached=0) == list(range(13))
+    assert await burst.after_step(tokens=0) == list(range(16))
+
+
+@in_virtual_time
+async def test_a_step_grows_no_further_than_so_much_however_well_the_cache_did() -> None:
+    burst = Burst()
+    for _ in range(20):
+        await burst.after_step(tokens=100, cached=100)
+    tasks = [asyncio.create_task(burst.prefills.admit(TOKENS_MAX)) for _ in range(20)]
+    await burst.now()
+    assert sum(task.done() for task in tasks) == 1 / COMPUTED_MIN
+    for _ in range(3):
+        await burst.after_step(tokens=TOKENS_MAX)
+    await asyncio.gather(*tasks)
 
 
 @in_virtual_time
