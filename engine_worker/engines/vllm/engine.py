@@ -201,6 +201,7 @@ class VllmEngine:
         await self._probe.close()
         await asyncio.gather(*self._aborts, return_exceptions=True)
         self._socket.close()
+        self._plain.close()
         await asyncio.to_thread(shut_down, self._llm)
 
     def _died(self, reason: str) -> None:

@@ -34,11 +34,13 @@ class OutputSocket:
         self._copy = True
         self._fd: int = self._socket.FD
         self._loop.add_reader(self._fd, self._on_readable)
+        self._replaced = socket
         socket.recv_multipart = self._recv_multipart  # type: ignore[assignment, method-assign]
 
     def close(self) -> None:
-        """Read no more; to be called before the socket is closed. Calling it twice is fine."""
+        """Read no more, and leave the socket as it was; to be called before it is closed. Calling it twice is fine."""
         self._loop.remove_reader(self._fd)
+        vars(self._replaced).pop("recv_multipart", None)
 
     def _recv_multipart(self, flags: int = 0, copy: bool = True) -> "asyncio.Future[Any]":
         """See `zmq.asyncio.Socket.recv_multipart`; one caller at a time."""

@@ -85,17 +85,23 @@ class PlainOutputs:
 
     def __init__(self, llm: AsyncLLM, reading: LoadReading) -> None:
         self._reading = reading
-        self._handed = llm.engine_core.outputs_queue
-        self._get_handed = llm.engine_core.get_output_async
+        self._client, self._processor = llm.engine_core, llm.output_processor
+        self._handed = self._client.outputs_queue
+        self._get_handed = self._client.get_output_async
+        self._client.get_output_async = self._get_output
         self._handler_waits = False
-        llm.engine_core.get_output_async = self._get_output
         self._decode: Callable[[bytes], Any] = msgspec.msgpack.Decoder(_PLAIN_STEP).decode
         self._takers: dict[str, TakeTokens] = {}
-        self._process_others = llm.output_processor.process_outputs
-        llm.output_processor.process_outputs = self._process_outputs
+        self._process_others = self._processor.process_outputs
+        self._processor.process_outputs = self._process_outputs
 
     def __repr__(self) -> str:
         return f"<PlainOutputs of {len(self._takers)} requests>"
+
+    def close(self) -> None:
+        """Leave vLLM as it was, lest it and this keep each other."""
+        del self._client.get_output_async
+        del self._processor.process_outputs
 
     def begin(self, state: RequestState, sink: Callable[[Output], None]) -> None:
         """Let the request go the short way from its next output on; not where its text may end at a stop string."""

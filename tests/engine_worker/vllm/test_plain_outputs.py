@@ -164,3 +164,9 @@ async def test_no_step_overtakes_one_that_vllm_has_in_hand(vllm: Vllm) -> None:
     await asyncio.sleep(0)
     assert vllm.plain.take_step(message(output("one", [3])))
     assert [token_ids for _, token_ids, _ in vllm.outputs] == [[1], [3]]
+
+
+async def test_vllm_is_left_as_it_was(vllm: Vllm) -> None:
+    vllm.plain.close()
+    assert not hasattr(vllm.engine_core, "get_output_async")  # which here is vLLM's class's
+    assert not hasattr(vllm.output_processor, "process_outputs")
