@@ -140,9 +140,8 @@ class RunningTurn:
 
     def _parsed(self, message: DeltaMessage) -> Iterator[Delta]:
         if message.reasoning:
-            self._reasoned = True
-            if text := self._trimmer.reasoning(message.reasoning):
-                yield ReasoningDelta(text)
+            self._reasoned = self._trimmer.in_reasoning = True
+            yield ReasoningDelta(message.reasoning)
         if message.content:
             yield from self._text(message.content)
         else:

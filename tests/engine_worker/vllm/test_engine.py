@@ -90,9 +90,13 @@ async def test_a_long_answer(ask: Asker) -> None:
     assert answer.finished.reason == "stop"
 
 
-async def test_reasoning_comes_first_and_reads_well(ask: Asker) -> None:
+async def test_reasoning_comes_first_as_the_model_wrote_it_and_the_text_without_newlines_before_it(ask: Asker) -> None:
     answer = await ask(reasoning={"effort": "medium"})
-    assert answer.reasoning == answer.reasoning.strip("\n") != ""
+    tokenizer = ask.engine._llm.get_tokenizer()  # type: ignore[attr-defined]
+    thought, told = tokenizer.decode(answer.token_ids).removeprefix("<think>").split("</think>")
+    assert answer.reasoning == thought
+    assert told.startswith(f"\n\n{answer.text}")
+    assert answer.reasoning.strip()
     assert answer.text == answer.text.strip("\n") != ""
     kinds = [type(delta).__name__ for delta in answer.deltas]
     assert [kind for kind, _ in itertools.groupby(kinds)] == ["ReasoningDelta", "TextDelta"]

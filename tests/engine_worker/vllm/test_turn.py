@@ -76,7 +76,8 @@ def test_the_end_of_a_thought_is_told_before_there_is_text_to_show() -> None:
         running.take(text, [number])
     deltas = [record.deltas for record in running.records if isinstance(record, Step)]
     end = (ReasoningDelta("", ended=True),)
-    assert deltas == [(ReasoningDelta("So."),), (), (), end, (), (TextDelta("Hello"),), (TextDelta("\n"),)]
+    thought = [(ReasoningDelta("So."),), (ReasoningDelta("\n"),), ()]
+    assert deltas == [*thought, end, (), (TextDelta("Hello"),), (TextDelta("\n"),)]
 
 
 def test_a_failing_parser_ends_its_turn_and_keeps_the_tokens() -> None:
