@@ -13,6 +13,7 @@ from benchmarks.deployment import REPOSITORY
 BENCHMARKS: Final[dict[str, tuple[str, ...]]] = {
     "active_streams": (*"--streams 250 500 1000 --seconds 4".split(), "--result", ""),
     "frontend_ceiling": (*"--rounds 3 --seconds 2".split(), "--result", ""),
+    "hop_floor": (*"--rounds 3 --tokens 100".split(), "--result", ""),
     "idle_streams": (*"--streams 2000 --keepalive-s 5".split(), "--result", ""),
     "journal_cost": (),
     "limits_cost": (),

@@ -22,8 +22,9 @@ Theory of operation
     that was still held back (a stop string or a character had begun), for those were never recorded.
 
     defaults.py and flags.py say how vLLM is started, building.py starts it, load.py reads what it is doing, probe.py
-    asks whether it lives, output_socket.py reads its socket, and children.py looks after its processes. Every touch of
-    a private part of vLLM is in internals.py, resuming.py and resuming_core.py.
+    asks whether it lives, output_socket.py reads its socket, plain_outputs.py takes what most of its messages are, and
+    children.py looks after its processes. Every touch of a private part of vLLM is in internals.py, plain_outputs.py,
+    resuming.py and resuming_core.py.
 
     Importing vLLM takes seconds, so this package can be imported without it: `build` does it, in the caller's thread.
 """
