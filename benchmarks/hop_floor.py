@@ -11,6 +11,7 @@ Medians over runs that alternate. Processor time is all that the processes take 
 
 import argparse
 import asyncio
+import signal
 import socket
 import statistics
 import sys
@@ -94,7 +95,7 @@ async def bare_frontend(endpoint: str, port: int) -> None:
 
 async def _terminated() -> None:
     ended = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(15, ended.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     await ended.wait()
 
 
