@@ -35,15 +35,17 @@ from engine_worker.engines.interface import Turn, TurnRecord
 from protocol.channel import ChannelLimits, FrontendChannel, WorkerChannel
 from protocol.records import Step, TurnFinished
 
-HEAD = b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","sequence_number":100,"item_id":'
-HEAD += (
+HEAD = (
+    b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","sequence_number":100,"item_id":'
     b'"msg_0123456789abcdef0123456789abcdef0123456789abcdef","output_index":0,"content_index":0,"logprobs":[],"delta":'
 )
+"""Of an event as Holdfast sends it, up to its text."""
 END = b"data: [DONE]\n\n"
 FRONTEND = "f"
 SEND, DROP = b"+", b"-"
 """What a request begins with; a create body follows, and a newline."""
 SETTLE_S = 0.2
+"""What follows a stream's end is counted too."""
 
 
 async def bare_worker(endpoint: str, flags: list[str]) -> None:
@@ -110,12 +112,17 @@ async def ask(port: int, kind: bytes, wanted: list[bytes]) -> None:
 
 
 def bare(deployment: Deployment, flags: list[str]) -> tuple[int, list[psutil.Process]]:
-    """Start the pair; its port, and its processes without the engine's."""
+    """Start the pair; its port, and its processes without the engine's. Raises `RuntimeError` if one ends."""
     endpoint, port = f"ipc://{deployment.directory}/bare", free_port()
     module = (sys.executable, "-W", "ignore", "-m", "benchmarks.hop_floor")
     worker = deployment.start(*module, "--bare-worker", endpoint, *flags)
     frontend = deployment.start(*module, "--bare-frontend", endpoint, str(port))
-    wait_until(lambda: worker.has_ended or _listens(port), START_DEADLINE_S, "the bare pair is ready")
+    pair = worker, frontend
+    wait_until(
+        lambda: any(each.has_ended for each in pair) or _listens(port), START_DEADLINE_S, "the bare pair is ready"
+    )
+    if any(each.has_ended for each in pair):
+        raise RuntimeError(f"the bare pair has ended\n{deployment.logs()}")
     return port, [psutil.Process(frontend.pid), psutil.Process(worker.pid)]
 
 

@@ -7,7 +7,7 @@ Theory of operation
     truncation.py which input items go when a prompt is too long (pure)
     rendering.py  chat template, tokens, grammar, sampling parameters and parser, by vLLM's own code
     prefills.py   lets its prompt in with the next step or a later one, where vLLM doesn't cut prompts up
-    engine.py     queues the turn; its outputs (output.py) then come through a sink, on vLLM's output handler
+    engine.py     queues the turn; its outputs (output.py) then come through a sink, as they are read
     turn.py       one turn's outputs -> Steps and the TurnFinished; with trimming.py and logprobs.py (pure)
     images.py     what images may be fetched from, within rendering
     rejection.py  vLLM's exceptions -> whose fault, which parameter

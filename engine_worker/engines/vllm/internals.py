@@ -28,7 +28,8 @@ from engine_worker.engines.vllm.plain_outputs import PlainOutputs, missing_field
 SUPPORTED_VERSION: Final = "0.32."
 
 Sink = Callable[[Output | Exception], None]
-"""Takes each output of a request, or the error that ended them all; called inside AsyncLLM's output handler."""
+"""Takes each output of a request, or the error that ended them all; called where it is read: mostly in a callback of
+the socket's, else inside AsyncLLM's output handler. What it raises ends all of vLLM."""
 
 _REQUEST_STATE: Final = ("detokenizer", "logprobs_processor", "stream_interval")
 _CLIENT_ATTRIBUTES: Final = ("core_engines", "get_output_async", "outputs_queue", "resources")

@@ -33,7 +33,7 @@ class LoadReading:
         mm_cache_stats: Any = None,  # noqa: ARG002
         engine_idx: int = 0,
     ) -> None:
-        """Called by vLLM after each step of engine number `engine_idx`."""
+        """Called after each step, by vLLM or `PlainOutputs`, of engine number `engine_idx`."""
         if scheduler_stats is not None:
             self._steps += 1
             self._running[engine_idx] = scheduler_stats.num_running_reqs

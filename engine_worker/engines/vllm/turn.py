@@ -70,7 +70,7 @@ class RunningTurn:
         self._cached_tokens = output.cached_tokens
         try:
             deltas = self._deltas(output)
-        except Exception:  # Parsers are many, and this runs inside the one task that serves every request.
+        except Exception:  # Parsers are many, and this runs where the outputs of every request are read.
             logger.exception("the output parser failed on %s", self.response_id)
             self._emit(self.response_id, Step(token_ids))
             self._finish("error", _PARSER_FAILED)
