@@ -75,7 +75,7 @@ EVENT_GAP: Final = Metric(
     "holdfast_inter_event_gap_seconds",
     "histogram",
     "Between two deliveries of output to the reader of a create, the end of the model's output included. "
-    "Counted once a heartbeat.",
+    "Counted once a heartbeat, and when the response has ended.",
     ("model",),
     _SHORT_WAITS,
 )

@@ -33,8 +33,10 @@ class Pace:
             self._last = now
 
     def heard(self, projection: Projection, now: float) -> None:
-        """Records were folded, and brought events."""
+        """Records were folded, and brought events; with the last of them the gaps are counted."""
         if projection.closed is not None:
+            if self._gaps is not None:
+                self._gaps.settle()
             return
         if self._gaps is not None:
             self.more(now)

@@ -266,7 +266,6 @@ def test_waits_are_those_of_the_output_and_of_nothing_else() -> None:
     hear(15.53, Progress(0.0))
     hear(15.6, text("d"), FINISHED)
     hear(30.0, Closed("completed", 1))
-    sheet.settle()
     sums = read_sheet(bytes(memory), living=True)
 
     def observed(name: str) -> tuple[float, Any]:
