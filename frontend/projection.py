@@ -30,7 +30,7 @@ Theory of operation
     CancelRequested, DeleteRequested
 
     CLOSE(status), of an open item: its text or arguments again as `.done`, content_part.done, output_item.done.
-    A delta without text and logprobs is no event. A cancelled response ends in `response.incomplete`, because no client
+    A delta without text and logprobs is no event of its own. A cancelled response ends in `response.incomplete`, because no client
     knows another terminal event; its `status` says `cancelled`.
 """
 
@@ -232,8 +232,9 @@ class Projection:
             logprobs = [logprob_json(entry) for entry in delta.logprobs]
             item.logprobs += logprobs
             self._emit_delta(item, delta.text, b',"logprobs":' + _encode(logprobs))
-        elif delta.text:
-            item = self._item if isinstance(self._item, MessageItem) else self._message_item()
+            return
+        item = self._item if isinstance(self._item, MessageItem) else self._message_item()
+        if delta.text:
             self._emit_delta(item, delta.text, _NO_LOGPROBS)
 
     def _message_item(self) -> MessageItem:

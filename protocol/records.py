@@ -75,7 +75,8 @@ class TokenLogprob(Wire, frozen=True):
 
 
 class TextDelta(Wire, frozen=True, tag="text"):
-    """More of the answer's text; `logprobs` holds one entry per token where the request asked for them."""
+    """More of the answer's text; empty where it has begun, and there is nothing of it to show yet. `logprobs` holds one
+    entry per token where the request asked for them."""
 
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()

@@ -281,6 +281,21 @@ def test_reasoning_that_has_ended_is_closed_at_once_in_the_events_that_the_next_
     assert fold([*log[:text], ended, ended]) == fold([*log[:text], ended])
 
 
+def test_text_of_which_nothing_is_shown_yet_opens_the_message_with_the_events_that_its_first_text_would_have() -> None:
+    log = read_log("reasoning_then_text")
+    text = next(
+        at for at, record in enumerate(log) if isinstance(record, Step) and TextDelta in map(type, record.deltas)
+    )
+    begun = Step((1,), (TextDelta(""),))
+    before = fold(log[:text])
+    assert fold([*log[:text], begun, *log[text:]]) == read_events("reasoning_then_text")
+    assert [json.loads(body)["type"] for body in fold([*log[:text], begun])[len(before) :]][-2:] == [
+        "response.output_item.added",
+        "response.content_part.added",
+    ]
+    assert fold([*log[:text], begun, begun]) == fold([*log[:text], begun])
+
+
 def test_the_closed_response_is_known_before_it_is_closed(name: str) -> None:
     *before, closed = read_log(name)
     projection = Projection()

@@ -131,7 +131,8 @@ class RunningTurn:
         after_reasoning = self._trimmer.in_reasoning
         if shown := self._trimmer.text(text):
             return (TextDelta(shown, self._logprobs.take(shown)),)
-        return self._end_of_thought() if after_reasoning else ()
+        thought_end = self._end_of_thought() if after_reasoning else ()
+        return (*thought_end, TextDelta("")) if self._is_text else thought_end
 
     def _end_of_thought(self) -> tuple[Delta, ...]:
         """Told as soon as it is known, for what comes next may take a while."""

@@ -41,14 +41,14 @@ class ThinkingParser:
     """Takes text for reasoning up to `</think>`, as vLLM's parsers do."""
 
     def __init__(self) -> None:
-        self._thinks = True
+        self.thinks = True
 
     def parse_delta(self, text: str, *_: Any, **__: Any) -> SimpleNamespace | None:
         if text == "</think>":
-            self._thinks = False
+            self.thinks = False
             return None
         return SimpleNamespace(
-            reasoning=text if self._thinks else None, content=None if self._thinks else text, tool_calls=[]
+            reasoning=text if self.thinks else None, content=None if self.thinks else text, tool_calls=[]
         )
 
 
@@ -78,6 +78,20 @@ def test_the_end_of_a_thought_is_told_before_there_is_text_to_show() -> None:
     end = (ReasoningDelta("", ended=True),)
     thought = [(ReasoningDelta("So."),), (ReasoningDelta("\n"),), ()]
     assert deltas == [*thought, end, (), (TextDelta("Hello"),), (TextDelta("\n"),)]
+
+
+def test_an_answer_of_text_alone_begins_with_its_first_newline_though_that_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from engine_worker.engines.vllm import turn
+
+    monkeypatch.setattr(turn, "only_text_follows", lambda parser: not parser.thinks)
+    running = Running(ThinkingParser())
+    for number, text in enumerate(["So.", "</think>", "\n", "\n", "Hello", "\n"]):
+        running.take(text, [number])
+    deltas = [record.deltas for record in running.records if isinstance(record, Step)]
+    begun = [(ReasoningDelta("", ended=True), TextDelta("")), (TextDelta(""),)]
+    assert deltas == [(ReasoningDelta("So."),), (), *begun, (TextDelta("Hello"),), (TextDelta("\n"),)]
 
 
 def test_a_failing_parser_ends_its_turn_and_keeps_the_tokens() -> None:
