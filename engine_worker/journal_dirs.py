@@ -89,6 +89,10 @@ class JournalDirs:
             self.volatile.rmdir()
             self.volatile.parent.rmdir()
 
+    def hold_journals(self) -> bool:
+        """Whether there is a journal here, be it one that can't be read."""
+        return any(any(directory.glob("*" + SUFFIX)) for directory in (self.durable, self.volatile))
+
     def sync(self, volatile: bool) -> None:
         """See that the disk knows which files there are. Raises `OSError`."""
         opened = os.open(self.volatile if volatile else self.durable, os.O_RDONLY | os.O_DIRECTORY)

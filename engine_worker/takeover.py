@@ -42,7 +42,8 @@ _AFTER_FAILURE_S = 10.0
 TakeIn = Callable[[str, list[JournalFile], str], None]
 """`take_in(worker, files, dead)`: have these journals of a dead worker; called on the loop, with its lock held.
 
-Called last without files, and with the incarnation that is `dead`; that is empty before.
+Called last without files, and with the incarnation that is `dead`; that is empty before, and where journals had to be
+left, so that nobody can say what that process had begun.
 """
 
 
@@ -132,7 +133,7 @@ class Takeover:
         for portion in _portions(dirs.read()):
             if not self._hand_over(worker, portion):
                 return
-        if self._hand_over(worker, [], owner.incarnation):
+        if self._hand_over(worker, [], "" if dirs.hold_journals() else owner.incarnation):
             dirs.remove_volatile_if_empty()
             lock.write("")
 

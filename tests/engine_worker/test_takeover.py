@@ -292,6 +292,7 @@ async def test_a_file_that_can_not_be_moved_is_left_and_told(
     assert names_in(tmp_path, OTHER) == ["foreign", "resp_0"]
     assert "is no journal of this version" in caplog.text
     assert "resp_0.journal is left alone" in caplog.text
+    assert heir.dead == []  # for that says that nothing of it is left
 
 
 async def test_a_lock_that_fails_is_tried_again_later(
