@@ -20,6 +20,9 @@ VLLM: Final = "vllm"
 
 _ENGINE: Final = "EngineCore"
 _PARSER_FLAGS: Final = ("--tool-call-parser", "--reasoning-parser")
+_KV_BYTES: Final = 2**29
+"""Room for 128 streams to their ends. The demo model has half of it by default: the last of them were preempted there,
+and computed anew in a step of up to 1.3 s, in which all others waited."""
 _PRODUCTION: Final = ("--disable-uvicorn-access-log",)
 """vLLM's server logs no request by default; its access log is a line a request, which nobody wants under load."""
 
@@ -38,7 +41,7 @@ def engine_flags(given: Sequence[str], parsers: bool) -> list[str]:
         flags = list(given)
     else:
         # Named, the demo model is a model like any other, whose flags all stand here.
-        flags = [*default_flags((), on_cpu()), "--max-model-len", "4096"]
+        flags = [*default_flags((), on_cpu()), "--max-model-len", "4096", "--kv-cache-memory-bytes", str(_KV_BYTES)]
         assert str(DEMO_MODEL) in flags
     return flags if parsers else _without(flags, _PARSER_FLAGS)
 

@@ -101,7 +101,7 @@ class VllmEngine:
             rendered = await self._renderer.render(request, len(turn.request))
             state = encode_prepared(rendered.prepared(self._fingerprint))
             if self._prefills is not None:
-                await self._prefills.admit(len(rendered.prompt_token_ids))
+                await self._prefills.admit(len(rendered.prompt_token_ids), len(self._turns))
             collector = await self._queue(_name(turn), rendered)
         except Exception as error:
             raise rejection(error, lambda: self._renderer.refused_schema(request)) from error

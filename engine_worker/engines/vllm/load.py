@@ -12,10 +12,10 @@ class LoadReading:
 
     With data parallelism there are several `engines`; all of them together give a sign of life when each has, so that
     one that hangs is not hidden by the others. `on_step` is called after each step with the number of tokens of the
-    prompts that it began, and of those that the prefix cache had.
+    prompts that it began, of those that the prefix cache had, and of requests that run.
     """
 
-    def __init__(self, engines: int = 1, on_step: Callable[[int, int], None] | None = None) -> None:
+    def __init__(self, engines: int = 1, on_step: Callable[[int, int, int], None] | None = None) -> None:
         self._engines = engines
         self._on_step = on_step
         self._heard: set[int] = set()
@@ -43,7 +43,7 @@ class LoadReading:
             self._prefix_queries += queries
             self._prefix_hits += hits
             if self._on_step is not None:
-                self._on_step(queries, hits)
+                self._on_step(queries, hits, scheduler_stats.num_running_reqs)
             self._heard.add(engine_idx)
             if len(self._heard) == self._engines:
                 self.answered()

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from engine_worker.engines.vllm.prefills import COMPUTED_MIN, HOLD_S, TOKENS_MAX, Prefills
+from engine_worker.engines.vllm.prefills import COMPUTED_MIN, HOLD_S, TOKENS_MAX, TOKENS_PER_STREAM, Prefills
 from tests import virtual
 
 THIRD = TOKENS_MAX // 3
@@ -20,12 +20,12 @@ class Burst:
         self.tasks = [asyncio.create_task(self._admit(number, each)) for number, each in enumerate(tokens)]
 
     async def _admit(self, number: int, tokens: int) -> None:
-        await self.prefills.admit(tokens)
+        await self.prefills.admit(tokens, turns=len(self.admitted))
         self.admitted.append(number)
 
-    async def after_step(self, tokens: int = 0, cached: int = 0) -> list[int]:
-        """Those that are in after one more step, which began prompts of so many tokens."""
-        self.prefills.stepped(tokens, cached)
+    async def after_step(self, tokens: int = 0, cached: int = 0, running: int = 0) -> list[int]:
+        """Those that are in after one more step, which began prompts of so many tokens; so many streams run."""
+        self.prefills.stepped(tokens, cached, running)
         return await self.now()
 
     async def now(self) -> list[int]:
@@ -54,7 +54,7 @@ async def test_those_of_a_burst_go_in_in_portions_one_a_step() -> None:
     assert await burst.now() == [0, 1, 2]
     assert await burst.after_step() == [0, 1, 2, 3, 4, 5]
     assert await burst.after_step() == list(range(8))
-    await burst.prefills.admit(1)
+    await burst.prefills.admit(1, turns=0)
 
 
 @in_virtual_time
@@ -79,11 +79,33 @@ async def test_a_step_grows_no_further_than_so_much_however_well_the_cache_did()
     burst = Burst()
     for _ in range(20):
         await burst.after_step(tokens=100, cached=100)
-    tasks = [asyncio.create_task(burst.prefills.admit(TOKENS_MAX)) for _ in range(20)]
+    tasks = [asyncio.create_task(burst.prefills.admit(TOKENS_MAX, turns=0)) for _ in range(20)]
     await burst.now()
     assert sum(task.done() for task in tasks) == 1 / COMPUTED_MIN
     for _ in range(3):
         await burst.after_step(tokens=TOKENS_MAX)
+    await asyncio.gather(*tasks)
+
+
+@in_virtual_time
+async def test_portions_grow_with_the_streams_that_each_of_them_holds_up() -> None:
+    streams = TOKENS_MAX // TOKENS_PER_STREAM + 1  # as many as double a portion
+    burst = Burst(*[THIRD] * 16)
+    assert await burst.now() == [0, 1, 2]
+    assert await burst.after_step(running=streams) == list(range(9))
+    assert await burst.after_step(running=0) == list(range(12))
+    assert await burst.after_step(running=streams) == list(range(16))
+
+
+@in_virtual_time
+async def test_streams_that_have_ended_since_the_last_step_count_for_nothing() -> None:
+    burst = Burst()
+    await burst.after_step(running=1000)
+    tasks = [asyncio.create_task(burst.prefills.admit(THIRD, turns)) for turns in range(8)]
+    await burst.now()
+    assert sum(task.done() for task in tasks) == 3
+    for _ in range(3):
+        await burst.after_step()
     await asyncio.gather(*tasks)
 
 
