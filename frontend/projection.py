@@ -30,8 +30,8 @@ Theory of operation
     CancelRequested, DeleteRequested
 
     CLOSE(status), of an open item: its text or arguments again as `.done`, content_part.done, output_item.done.
-    A delta without text and logprobs is no event of its own. A cancelled response ends in `response.incomplete`, because no client
-    knows another terminal event; its `status` says `cancelled`.
+    A delta without text and logprobs is no event of its own. A cancelled response ends in `response.incomplete`,
+    because no client knows another terminal event; its `status` says `cancelled`.
 """
 
 from copy import copy
