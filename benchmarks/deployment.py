@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Self
 
 import psutil
@@ -105,7 +105,8 @@ class Process:
 
 
 class Deployment:
-    """Some frontends and workers over one run directory; `with` starts nothing and stops all that was started."""
+    """Some frontends and workers over one run directory; `with` starts nothing and stops all that was started, after
+    SIGTERM too. It belongs into the main thread."""
 
     def __init__(self, directory: Path, **settings: str) -> None:
         self.directory = directory
@@ -122,6 +123,7 @@ class Deployment:
         }
 
     def __enter__(self) -> Self:
+        signal.signal(signal.SIGTERM, _interrupt)
         return self
 
     def __exit__(
@@ -151,6 +153,12 @@ class Deployment:
     def logs(self) -> str:
         """All output so far, for the message of a failure."""
         return "\n".join(f"== {each.name}\n{each.output.read_text()[-4000:]}" for each in self.processes)
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    """End as after Ctrl-C. Whoever ends a process group may tell a process twice; that must not end its cleaning up."""
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 @contextmanager

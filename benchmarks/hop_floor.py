@@ -28,7 +28,7 @@ import uvloop
 
 from benchmarks.deployment import START_DEADLINE_S, Deployment, free_port, journal_in_memory, wait_until
 from benchmarks.figures import cpu_s, keep
-from benchmarks.vs_vllm.load import play
+from benchmarks.vs_vllm.load import SETTLE_S, play
 from benchmarks.vs_vllm.servers import Server, engine_flags, started
 from benchmarks.vs_vllm.work import Kind, bodies
 from engine_worker.engines.interface import Turn, TurnRecord
@@ -44,8 +44,6 @@ END = b"data: [DONE]\n\n"
 FRONTEND = "f"
 SEND, DROP = b"+", b"-"
 """What a request begins with; a create body follows, and a newline."""
-SETTLE_S = 0.2
-"""What follows a stream's end is counted too."""
 
 
 async def bare_worker(endpoint: str, flags: list[str]) -> None:

@@ -17,7 +17,6 @@ import json
 import os
 import platform
 import random
-import signal
 import sys
 import tempfile
 import time
@@ -62,7 +61,6 @@ def main() -> int:
     """Run it; returns the process's exit code."""
     options = _options()
     print(f"seed {options.seed}", flush=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # an end from outside leaves no process either
     allow_open_files(2 * options.streams + 1024)
     with contextlib.ExitStack() as stack:
         directory = options.directory or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="holdfast-")))

@@ -9,6 +9,7 @@ benchmarks/README.md says what the figures are, benchmarks/gpu.md how to run it 
 import argparse
 import contextlib
 import gc
+import os
 import shlex
 import subprocess
 import tempfile
@@ -25,13 +26,11 @@ import uvloop
 from benchmarks.deployment import REPOSITORY, Deployment, journal_in_memory
 from benchmarks.figures import cpu_s, keep
 from benchmarks.vs_vllm import dummy
-from benchmarks.vs_vllm.load import play
+from benchmarks.vs_vllm.load import SETTLE_S, play
 from benchmarks.vs_vllm.report import Level, Run, Took, compare, run_of, table, verdicts
 from benchmarks.vs_vllm.servers import HOLDFAST, VLLM, Server, engine_flags, started
 from benchmarks.vs_vllm.work import Kind, bodies, levels_of
 
-SETTLE_S = 0.2
-"""What follows a stream's end (closing its log, letting go of the request) is counted too."""
 WARM_UP_TOKENS = 32
 
 
@@ -59,7 +58,7 @@ def main() -> None:
             ],
             "runs": msgspec.to_builtins(runs),
         }
-        print("written to", keep(options.result, figures).relative_to(REPOSITORY))
+        print("written to", os.path.relpath(keep(options.result, figures)))
 
 
 def _options() -> argparse.Namespace:

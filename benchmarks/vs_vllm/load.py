@@ -15,6 +15,8 @@ import msgspec
 
 END_DEADLINE_S: Final = 300.0
 """How long a run may take before it is given up."""
+SETTLE_S: Final = 0.2
+"""What follows a stream's end (closing its log, letting go of the request) is counted in its processor time."""
 _TAIL_BYTES: Final = 8192
 """Of the end of an answer; the terminal event has its usage there."""
 _DELTA: Final = b".delta"
