@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from engine_worker.engines.vllm.request import to_engine_request
+from protocol.records import Step, TextDelta
 from tests.engine_worker.vllm.asking import Answer, Asker, Built, turn
 
 pytestmark = [
@@ -39,8 +40,13 @@ async def test_the_short_ways_make_no_difference(
     monkeypatch.setattr(turn, "only_text_follows", lambda _: False)
     monkeypatch.setattr(internals, "_handing_over", lambda state, *_: state.make_request_output)
     long = await ask(**asked)
-    assert short.steps == long.steps
+    assert list(map(_shown, short.steps)) == list(map(_shown, long.steps))
     assert short.finished == long.finished
+
+
+def _shown(step: Step) -> Step:
+    """Without what opens a message before there is text: only the short way knows so early that no call can come."""
+    return Step(step.token_ids, tuple(delta for delta in step.deltas if delta != TextDelta("")))
 
 
 async def test_a_step_of_plain_outputs_passes_vllms_handler_by(
