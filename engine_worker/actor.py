@@ -336,6 +336,7 @@ class Actor:
         self._stop(reason)
 
     def _stop(self, reason: str) -> None:
+        self._hosting.tell_begun()
         self._outbox.write_out()
         for peer in self._frontends:
             self._outbox.send(peer, Goodbye(reason, peer.sent + 1))

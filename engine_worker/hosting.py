@@ -36,7 +36,7 @@ from protocol.records import (
     TurnFinished,
     TurnStarted,
 )
-from protocol.reports import Rejected, Unknown
+from protocol.reports import Attached, Rejected, Unknown
 
 IDEMPOTENCY_MISMATCH = ErrorDetail(
     "idempotency_error", "idempotency_mismatch", "This response exists already, and it was made by another request."
@@ -93,6 +93,11 @@ class Hosting:
         """There is an engine: let every interrupted turn go on."""
         for response, prepared in self._recovery.resume_all():
             self.queue.rendered(response, prepared, now)
+
+    def tell_begun(self) -> None:
+        """This worker ends: who waits for the disk is to read its response where that goes on, and to open no other."""
+        for (peer, reader), response in self._openings.begun(self._responses):
+            self._outbox.send(peer, Attached(reader, len(response.log)))
 
     def leave_turns(self) -> None:
         """This worker ends on purpose, whatever still runs."""

@@ -1,9 +1,13 @@
-"""Responses whose prompt is being rendered: they have no log yet, and the engine decides whether they ever will."""
+"""Responses of which nobody was told yet: their prompt is being rendered, so that they have no log, and the engine
+decides whether they ever will; or they have begun, in the background, and the disk takes its time.
+"""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from engine_worker.engines.interface import TurnPrepared, TurnRecord
-from engine_worker.state import Peer
+from engine_worker.responses import Responses
+from engine_worker.state import Peer, Response
 from protocol.commands import Attach, Open
 from protocol.records import Opened
 
@@ -13,7 +17,7 @@ Waiter = tuple[Peer, int]
 
 @dataclass(eq=False, slots=True)
 class Opening:
-    """An accepted `Open` between `StartTurn` and its answer.
+    """An accepted `Open` between `StartTurn` and its answer or, in the background, `JournalSynced`.
 
     `waiting` holds the commands to be answered then: the first `Open`, its repetitions, and early `Attach`es.
     `emitted` are the records that the engine was quicker with than with its answer. `opener` is None once it is lost.
@@ -50,8 +54,14 @@ class Openings:
         self._by_id[opened.response_id] = Opening(opened, peer.frontend_id, peer, waiting)
 
     def end(self, response_id: str) -> Opening:
-        """The engine has answered."""
+        """The engine has answered, and the disk."""
         return self._by_id.pop(response_id)
+
+    def begun(self, responses: Responses) -> Iterator[tuple[Waiter, Response]]:
+        """All who wait for the disk, each with what it waits for."""
+        for response_id, opening in self._by_id.items():
+            if (response := responses.get(response_id)) is not None:
+                yield from ((waiter, response) for waiter in opening.waiting)
 
     def leave(self, waiter: Waiter) -> None:
         """This reader no longer waits, whatever it waited for."""

@@ -108,6 +108,7 @@ class Sweeping:
             await self._end(row, opened)
             return
         logger.info("background response %s: no worker knows it; running it", row.response_id)
+        await self._store.responses.run_anew(row.response_id)
         draft = Draft(
             response_id=opened.response_id,
             model=parse_wire(opened.request).model,

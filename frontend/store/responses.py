@@ -64,8 +64,15 @@ class Responses:
         self._database = database
 
     async def insert_background(self, new: NewBackground) -> Literal["inserted", "exists", "deleted"]:
-        """Keep a background response, queued, before its id is given out. One that is there already stays as it is."""
+        """Keep a background response, queued, before its id is given out.
+
+        One that is there already stays as it is, but for the epoch: its log may be another one by now.
+        """
         return await self._database.write(_insert_background, new)
+
+    async def run_anew(self, response_id: str) -> None:
+        """This background response is to begin again: an owner of any epoch may close it."""
+        await self._database.write(_set_epoch, RESPONSES.c.response_id == response_id, 0)
 
     async def start(self, response_id: str) -> None:
         """Something of this background response may have been seen, so that it can't be run anew."""
@@ -106,8 +113,15 @@ def _insert_background(connection: Connection, new: NewBackground) -> Literal["i
     row = msgspec.structs.asdict(new) | {"status": "queued", "background": True, "deleted": False}
     if insert_new(connection, RESPONSES, row):
         return "inserted"
-    gone = connection.scalar(select(RESPONSES.c.deleted).where(_of(new.tenant, new.response_id)))
-    return "deleted" if gone else "exists"
+    this = _of(new.tenant, new.response_id)
+    if connection.scalar(select(RESPONSES.c.deleted).where(this)):
+        return "deleted"
+    _set_epoch(connection, this, new.epoch)
+    return "exists"
+
+
+def _set_epoch(connection: Connection, this: ColumnElement[bool], epoch: int) -> None:
+    connection.execute(update(RESPONSES).where(this, RESPONSES.c.closed_at.is_(None)).values(epoch=epoch))
 
 
 def _start(connection: Connection, response_id: str) -> None:

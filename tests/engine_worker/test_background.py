@@ -1,10 +1,14 @@
 """Responses in the background: their id is given out only when a power cut could not lose them any more."""
 
+from collections.abc import Callable
+
+import pytest
+
 from engine_worker.journal import read_journal
 from engine_worker.mailbox import JournalSynced
 from protocol.commands import Attach
 from protocol.records import CancelRequested, Opened
-from protocol.reports import Attached, Unknown
+from protocol.reports import Attached, Goodbye, Unknown
 from tests.engine_worker.world import World
 
 
@@ -70,3 +74,14 @@ def test_a_reader_that_left_is_not_attached() -> None:
     assert frontend.got(Attached) == []
     world.say(frontend, Attach(2, "r", 0, client=True))
     assert len(frontend.got(Attached)) == 1
+
+
+@pytest.mark.parametrize("end", [World.stop, World.lose_engine], ids=["stopped", "its engine died"])
+def test_a_worker_that_ends_meanwhile_says_that_it_has_it(end: Callable[[World], None]) -> None:
+    """Else the frontend would take the `Goodbye` to say that it never began, and have another worker begin it."""
+    world = waiting()
+    [frontend] = world.frontends.values()
+    end(world)
+    assert len(frontend.got(Attached)) == 1
+    assert frontend.reports.index(frontend.got(Attached)[0]) < frontend.reports.index(frontend.got(Goodbye)[0])
+    assert frontend.log(1) == []

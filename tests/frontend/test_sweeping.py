@@ -23,7 +23,9 @@ REQUEST = b'{"model":"holdfast-demo","input":"x","background":true}'
 QUICK: dict[str, Any] = {"sweep_interval_s": 0.05, "background_lost_after_s": 1.0}
 
 
-async def abandoned(frontend: Frontend, *, started: bool = False, age_s: int = 100, request: bytes = REQUEST) -> None:
+async def abandoned(
+    frontend: Frontend, *, started: bool = False, age_s: int = 100, request: bytes = REQUEST, epoch: int = 1
+) -> None:
     """Store a response in the background, of which the worker that had it has left nothing."""
     created_at = int(time.time()) - age_s
     opened = Opened(RESPONSE_ID, created_at, request, background=True)
@@ -34,7 +36,7 @@ async def abandoned(frontend: Frontend, *, started: bool = False, age_s: int = 1
         model="holdfast-demo",
         response=b'{"status":"queued"}',
         opened=encode_record(opened),
-        epoch=1,
+        epoch=epoch,
     )
     responses = frontend.runner.app[STORE].responses
     await responses.insert_background(row)
@@ -57,9 +59,12 @@ async def unfinished(frontend: Frontend) -> list[Unfinished]:
     return await frontend.runner.app[STORE].responses.unfinished(int(time.time()) + 10, 10)
 
 
-async def test_one_of_which_nothing_was_seen_is_run_again(worker: StandIn, tmp_path: Path) -> None:
+@pytest.mark.parametrize("epoch", [1, 3])
+async def test_one_of_which_nothing_was_seen_is_run_again_with_owners_of_new_epochs(
+    worker: StandIn, tmp_path: Path, epoch: int
+) -> None:
     async with served(tmp_path, **QUICK) as frontend:
-        await abandoned(frontend)
+        await abandoned(frontend, epoch=epoch)
         assert await worker.next_response() == RESPONSE_ID
         [command] = worker.commands(Open)
         assert (command.request, command.background) == (REQUEST, True)

@@ -162,11 +162,13 @@ class Simulation:
         response_id = f"resp_{len(self.responses):032x}"
         self.responses.append(response_id)
         store = self.chance.random() < 0.7
-        request = msgspec.json.encode({"model": "demo", "input": "hi", "store": store})
+        background = store and self.chance.random() < 0.4
+        fields = {"model": "demo", "input": "hi", "store": store, "background": background}
+        request = msgspec.json.encode(fields)
         key = b"key" if self.chance.random() < 0.5 else None
         if key is not None:
             self.witness.keyed.add(response_id)
-        self.visitors.append(Visitor(response_id, self.scene, request=request, key=key))
+        self.visitors.append(Visitor(response_id, self.scene, request=request, key=key, background=background))
         self.witness.count("creates")
 
     def visit(self) -> None:
@@ -304,6 +306,12 @@ class Simulation:
             for response_id in self.witness.deleted
             if self.witness.logs[response_id].delete_requested and worker.actor._responses.get(response_id) is not None
         ]
+        rows = self.store.rows
+        waiting += [
+            f"{response_id} in the background"
+            for response_id in self.witness.background - self.witness.erased
+            if not rows[response_id].closed and not rows[response_id].deleted and not logs[response_id].twice
+        ]
         waiting += [worker for worker in self.workers.values() if not worker.ready or not worker.alive]
         if not any(log.twice for log in logs.values()):
             for frontend in self.scene.living_frontends():
@@ -330,7 +338,8 @@ class Simulation:
             self.witness.count("streams done")
             whole = stream_of(log.records, WHOLE)
             row = self.store.rows.get(response_id)
-            if response_id in self.witness.deleted:  # It may have been forgotten before this client had all.
+            if response_id in self.witness.deleted | self.witness.erased:
+                # It may have been forgotten before this client had all.
                 assert visitor.data.count(b"event: response.created") == 1
                 assert deltas(whole).startswith(deltas(visitor.data))
             elif row is not None and row.records and (log.closed is None or log.closed.unstored):
@@ -342,7 +351,7 @@ class Simulation:
             assert not log.records, f"{visitor}, and it runs"
             assert response_id not in self.store.rows, f"{visitor}, and it is stored"
         elif visitor.over is not None and visitor.over.startswith("404"):
-            gone = response_id in self.witness.deleted or not log.records or not log.journaled
+            gone = response_id in self.witness.deleted | self.witness.erased or not log.records or not log.journaled
             assert gone or log.delete_requested, f"{visitor}: {log.closed} {log.stored}"
 
     def check_deleted(self, response_id: str) -> None:

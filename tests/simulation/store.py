@@ -14,7 +14,6 @@ class Row(msgspec.Struct):
     epoch: int = 0
     closed: bytes | None = None
     deleted: bool = False
-    background: bool = False
     records: tuple[bytes, ...] = ()
 
 
@@ -70,7 +69,11 @@ class Store:
 
     def insert_background(self, response_id: str, epoch: int) -> bool:
         """Keep one that runs in the background; False when it was deleted. Raises `StoreUnavailable`."""
-        if self.down:
+        if self.down and self._chance.random() < 0.8:
             raise StoreUnavailable("down")
-        row = self.rows.setdefault(response_id, Row(epoch=epoch, background=True))
+        row = self.rows.setdefault(response_id, Row())
+        if row.closed is None:
+            row.epoch = epoch
+        if self.down:
+            raise StoreUnavailable("it is done, and the answer is lost")
         return not row.deleted

@@ -26,7 +26,7 @@ from tests.simulation.worker import WorkerProcess
 SEEDS = 10_000
 DEADLINE_S = 1800.0
 """What a busy machine may take: they are lived on what others leave of the processors."""
-HAPPENS = ("takeovers", "closed unstored", "stored late", "deleted", "hangs", "refused 429")
+HAPPENS = ("takeovers", "closed unstored", "stored late", "deleted", "hangs", "refused 429", "kept in the background")
 HAPPENS_TO_WIRES = ("slow", "stale", "full", "lost")
 """What is rare, or lies deep, and must have happened in more than one life of a hundred."""
 BROKEN_SEEDS = 300

@@ -7,7 +7,7 @@ import msgspec
 
 from frontend import sse
 from frontend.api.errors import ApiError
-from frontend.messages import Create, Drained, End, Overflow, Refuse, Say, Write
+from frontend.messages import Create, Drained, End, Erase, Overflow, Refuse, Say, Write
 from frontend.session import Session
 from frontend.store.errors import StoreUnavailable
 from frontend.wish import Wish
@@ -25,9 +25,19 @@ PATIENCE_S = 5.0
 
 
 class Visitor:
-    """A client that wants one response to its end, and stays; with a `request` it creates it."""
+    """A client that wants one response to its end, and stays; with a `request` it creates it, perhaps to be run in the
+    background.
+    """
 
-    def __init__(self, response_id: str, scene: Scene, *, request: bytes = b"", key: bytes | None = None) -> None:
+    def __init__(
+        self,
+        response_id: str,
+        scene: Scene,
+        *,
+        request: bytes = b"",
+        key: bytes | None = None,
+        background: bool = False,
+    ) -> None:
         self.response_id = response_id
         self.data = b""
         self.over: str | None = None
@@ -38,6 +48,9 @@ class Visitor:
         self._witness = scene.witness
         self._request = request
         self._key = key
+        self._background = background
+        self._to_keep = False
+        """Whether it is told nothing yet, for what it created is to be kept first."""
         self._frontend: FrontendProcess | None = None
         self._client: Client | None = None
         self._taken = 0
@@ -61,10 +74,11 @@ class Visitor:
         elif self._frontend is not None and not self._frontend.alive:
             self._witness.count("reconnects")
             # Some of what was on its way still arrives.
-            self._take(self._chance.choice([0, len(self._client.data)]))
+            self._take(0 if self._to_keep else self._chance.choice([0, len(self._client.data)]))
             self._part()
         elif self._frontend is None or not self._frontend.paused:
-            self._read(self._client)
+            if not self._to_keep or self._keep(self._client):
+                self._read(self._client)
         elif self._timeline.now - self._heard_at > PATIENCE_S:
             self.go()
         if self.over is None:
@@ -93,7 +107,7 @@ class Visitor:
     # ---- one request -------------------------------------------------------------------------------------------------
 
     def _part(self) -> None:
-        self._client, self._frontend, self._taken = None, None, 0
+        self._client, self._frontend, self._taken, self._to_keep = None, None, 0, False
         if self.data.endswith(sse.DONE):
             self.over = "done"
         elif self.cursor < 0 and self._request and self._key is None:
@@ -125,14 +139,39 @@ class Visitor:
             return None
 
     def _wish(self) -> Wish:
-        return Wish(stream=True, after=self.cursor, asked=self._key if self.cursor < 0 else None)
+        asked = self._key if self.cursor < 0 else None
+        return Wish(stream=True, after=self.cursor, asked=asked, keeps_opened=self._background)
 
     def _create(self, frontend: FrontendProcess) -> None:
         self._frontend = frontend
         client = self._client = frontend.client(self.response_id, self._wish())
         at, reader = UNIX_TIME + int(self._timeline.now), client.session.reader
-        command = Open(reader, self.response_id, at, self._request, asked=self._key or b"")
+        command = Open(reader, self.response_id, at, self._request, asked=self._key or b"", background=self._background)
+        self._to_keep = self._background
         frontend.tell(Create(command, "demo", joins=self._key is not None))
+
+    def _keep(self, client: Client) -> bool:
+        """Have the store know that it runs in the background; whether its client may be told now."""
+        assert self._frontend is not None
+        if not client.begun:
+            return client.refusal is not None
+        frontend = self._frontend
+        try:
+            kept = self._scene.store.insert_background(self.response_id, client.session.epoch)
+        except StoreUnavailable as error:
+            self._witness.erased.add(self.response_id)
+            frontend.run(lambda: frontend.tell(Erase(self.response_id)))
+            frontend.due(lambda: frontend.leave(client))
+            self._refused(503, str(error))
+            return False
+        if not kept:
+            frontend.due(lambda: frontend.leave(client))
+            self._refused(404, "deleted")
+            return False
+        self._to_keep = False
+        self._witness.count("kept in the background", self.response_id not in self._witness.background)
+        self._witness.background.add(self.response_id)
+        return True
 
     def _find(self, frontend: FrontendProcess) -> None:
         self._frontend = frontend
@@ -160,7 +199,7 @@ class Visitor:
     def _refused(self, status: int, message: str) -> None:
         self._scene.trace(f"{self} is refused: {status} {message}")
         self._witness.count(f"refused {status}")
-        self._client, self._frontend = None, None
+        self._client, self._frontend, self._to_keep = None, None, False
         creates = bool(self._request) and self.cursor < 0
         is_other = status == 400 and self._witness.logs[self.response_id].twice  # It ends before this client's cursor.
         if status == 404 or (creates and self._key is None) or is_other:

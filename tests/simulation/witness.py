@@ -7,7 +7,7 @@ from engine_worker.state import Response
 from frontend.api.request import parse_wire
 from protocol.codec import decode_record, encode_record
 from protocol.commands import Close
-from protocol.records import Closed, DeleteRequested, Opened, OwnerGranted
+from protocol.records import CancelRequested, Closed, DeleteRequested, Opened, OwnerGranted
 from protocol.reports import Attached, Records, Report
 from tests.simulation.store import Store
 
@@ -37,6 +37,10 @@ class Witness:
         self.logs: defaultdict[str, Log] = defaultdict(Log)
         self.deleted: set[str] = set()
         """Those of which a client was told that they are deleted."""
+        self.background: set[str] = set()
+        """Those of which the store knows that they run in the background: they end, whether anybody waits or not."""
+        self.erased: set[str] = set()
+        """Those of which the store could not be told so, and whose clients were refused."""
         self.keyed: set[str] = set()
         """Those that are created with an `Idempotency-Key`, perhaps by several frontends at a time."""
         self.counts: Counter[str] = Counter()
@@ -85,7 +89,7 @@ class Witness:
     def runs_twice(self, response_id: str, one: str, other: str) -> None:
         """Two workers have it. That is forgiven where two frontends were asked to create it at the same time, under one
         key, and could not agree on the worker because one of these was silent: known, and nothing is promised then."""
-        assert response_id in self.keyed | self.deleted, f"{response_id} is on {one} and on {other}"
+        assert response_id in self.keyed | self.deleted | self.erased, f"{response_id} is on {one} and on {other}"
         log = self.logs[response_id]
         self.count("created twice", not log.twice)
         log.twice = True
@@ -98,8 +102,8 @@ class Witness:
         seen = log.records
         for at, raw in enumerate(records, offset):
             if at < len(seen):
-                if seen[at] != bytes(raw) and response_id in self.deleted:
-                    self.count("created again after it was deleted")  # by a create that was under way
+                if seen[at] != bytes(raw) and response_id in self.deleted | self.erased:
+                    self.count("created again after it was deleted")  # by a create that was under way, or came again
                     log.twice = True
                     return
                 assert seen[at] == bytes(raw), f"{response_id}: offset {at} has changed"
@@ -120,6 +124,8 @@ class Witness:
                 self.count("epochs beyond the first", epoch > 1)
                 assert epoch == len(log.owners) + 1, f"{response_id}: epoch {epoch} after {len(log.owners)}"
                 log.owners[epoch] = frontend_id
+            case CancelRequested(cause):
+                assert cause == "client" or response_id not in self.background, f"{response_id}: {record}"
             case DeleteRequested():
                 log.delete_requested = True
             case Closed():

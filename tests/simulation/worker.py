@@ -53,6 +53,8 @@ FINGERPRINT = "demo"
 LOCK_RACE_S = 0.02
 """Who waits for a lock has it so long after it came free, at most."""
 PARTING_S = 0.1
+SYNC_S = (0.01, 0.5)
+"""What a disk takes."""
 
 
 class WorkerProcess(Worker):
@@ -248,7 +250,7 @@ class WorkerProcess(Worker):
         assert self.own.holder is self, f"{self.name} writes a journal without its lock"
         name = effect.response_id, effect.volatile
         if isinstance(effect, SyncJournal):
-            self.later(0.01, partial(self.handle, JournalSynced(effect.response_id)))
+            self.later(self._chance.choice(SYNC_S), partial(self.handle, JournalSynced(effect.response_id)))
         elif isinstance(effect, UnlinkJournal):
             self.own.files.pop(name, None)
         elif self.disk_full or not (effect.first or name in self.own.files):

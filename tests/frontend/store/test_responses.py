@@ -123,6 +123,17 @@ async def test_an_owner_that_lost_its_response_cannot_close_it(store: Store) -> 
     assert await store.responses.finish(finished("r", epoch=3)) == Stored()
 
 
+async def test_one_that_begins_again_is_closed_by_owners_of_new_epochs(store: Store) -> None:
+    for name in ("created again", "run anew"):
+        await store.responses.insert_background(background(name, epoch=3))
+    assert await store.responses.insert_background(background("created again", epoch=1)) == "exists"
+    await store.responses.run_anew("run anew")
+    for name in ("created again", "run anew"):
+        assert await store.responses.finish(finished(name, epoch=1)) == Stored()
+    await store.responses.run_anew("run anew")
+    assert await store.responses.finish(finished("run anew", epoch=1)) == AlreadyClosed(b"closed run anew")
+
+
 # ---- deleting --------------------------------------------------------------------------------------------------------
 
 
