@@ -11,19 +11,21 @@ Theory of operation
     none has room it is refused (429): nothing waits for room. Two exceptions: what was accepted before, as its `Open`
     says, is never refused; and what may exist already goes to one worker only, for another could run it twice.
 
-    One that was queued stays with its worker until answered: another could run it twice.
+    One that was queued stays with its worker until answered: another could run it twice. Where messages were lost it is
+    asked again, and its rejection may be the answer to either: then all workers are asked whether they have it.
 """
 
 from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from frontend.api.errors import ApiError, model_not_found, queue_full, unavailable
+from frontend.api.errors import QUEUE_FULL, ApiError, model_not_found, queue_full, unavailable
 from frontend.config import Settings
 from frontend.messages import Deliver, HostsEffect, Refusal
 from frontend.readers import Opening, Reader, Readers
 from frontend.routing import Affinity, by_rendezvous, choose, choose_by_id
 from frontend.workers import Worker, models_served, served_names, why_unready
+from protocol.reports import Rejected
 
 
 class Opener:
@@ -37,7 +39,9 @@ class Opener:
     def open(self, reader: Reader, opening: Opening, now: float) -> list[HostsEffect]:
         """Ask a worker to create it, if there is one; else wait or refuse."""
         create, candidates = opening.create, self._candidates(opening, now)
-        if create.joins:
+        if create.joins and opening.retry_after_s:
+            worker = None
+        elif create.joins:
             worker = by_rendezvous(candidates, reader.response_id)
         else:
             roomy = [worker for worker in candidates if create.open.accepted or not worker.retry_after_s]
@@ -59,18 +63,11 @@ class Opener:
                 return self.open(reader, opening, now)
         return []
 
-    def open_where_there_is_room(
-        self, number: int, worker: Worker, retry_after_s: int, now: float
-    ) -> list[HostsEffect]:
-        """This worker's queue is full: let another create it, or refuse it."""
-        match self._readers.get(number):
-            case Reader(place=Opening(worker=opener) as opening) as reader if opener is worker:
-                opening.tried[worker.name] = worker.incarnation or ""
-                opening.retry_after_s = _shortest([opening.retry_after_s, retry_after_s]) or 1
-                if not opening.create.joins:
-                    return self.open(reader, opening, now)
-                return [Deliver(number, Refusal(queue_full(opening.create.model, opening.retry_after_s)))]
-        return []
+    def rejected(self, opening: Opening, worker: Worker, report: Rejected) -> None:
+        """This worker takes nothing now, or its queue is full: another is to create the response, if any is."""
+        opening.tried[worker.name] = worker.incarnation or ""
+        if report.error.code == QUEUE_FULL:
+            opening.retry_after_s = _shortest([opening.retry_after_s, report.retry_after_s]) or 1
 
     def repeat(self, worker: Worker, opening: Opening) -> list[HostsEffect]:
         """Ask the same worker again, which may have carried it out already."""

@@ -175,13 +175,13 @@ class Placement:
     def _on_rejected(self, worker: Worker, report: Rejected, now: float) -> list[HostsEffect]:
         worker.answered(report.reader)
         match self._readers.get(report.reader):
-            case Reader(place=Opening(worker=opener) as opening) if opener is worker:
-                if report.error.code == QUEUE_FULL:
-                    return self._opener.open_where_there_is_room(report.reader, worker, report.retry_after_s, now)
-                if report.error.code == "engine_unavailable":
-                    opening.tried[worker.name] = worker.incarnation or ""
-                    return self._opener.open_elsewhere(report.reader, worker, now)
-                return [Deliver(report.reader, Refusal(from_detail(report.error)))]
+            case Reader(place=Opening(worker=opener) as opening) as reader if opener is worker:
+                if report.error.code not in (QUEUE_FULL, "engine_unavailable"):
+                    return [Deliver(report.reader, Refusal(from_detail(report.error)))]
+                self._opener.rejected(opening, worker, report)
+                # Asked again, it may have said so the first time, and carried out the second.
+                go_on = self._finder.look_before_opening if opening.repeated else self._opener.open
+                return go_on(reader, opening, now)
         return []
 
     def _on_unknown(self, worker: Worker, number: int, now: float) -> list[HostsEffect]:

@@ -5,14 +5,16 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable
 
+import pytest
+
 from frontend.api.request import parse_create
 from frontend.messages import Create, HostsEffect
 from frontend.routing import Affinity, affinity_of, choose, choose_by_id, response_id_for
 from frontend.workers import Worker
-from protocol.commands import Open
+from protocol.commands import Attach, Open
 from protocol.records import ErrorDetail
-from protocol.reports import Rejected, Status, Unknown
-from tests.frontend.hosts_bench import Bench, refusal, sends
+from protocol.reports import Attached, Rejected, Status, Unknown
+from tests.frontend.hosts_bench import UNREADY, Bench, refusal, sends, told
 from tests.frontend.served import Frontend
 from tests.frontend.standin import StandIn
 from tests.pace import DEADLINE_S
@@ -161,6 +163,44 @@ def test_what_may_exist_already_is_tried_on_one_worker_only() -> None:
     [host] = opened(bench.hear("b", Unknown(1)))
     effects = bench.hear(host, Rejected(1, FULL, 3))
     assert (refusal(effects).status, opened(effects)) == (429, [])
+
+
+def asked_twice(*, joins: bool) -> tuple[Bench, str, str]:
+    """A create that one worker was asked for again, for messages may have been lost; that one, and the other."""
+    bench = Bench("a", "b")
+    effects = bench.create(1, joins=joins)
+    if joins:
+        bench.hear("a", Unknown(1))
+        effects = bench.hear("b", Unknown(1))
+    [host] = opened(effects)
+    assert opened(bench.welcome(host)) == [host]
+    return bench, host, "b" if host == "a" else "a"
+
+
+@pytest.mark.parametrize("joins", [False, True])
+@pytest.mark.parametrize("error", [FULL, UNREADY], ids=["full", "not ready"])
+def test_who_was_asked_twice_and_has_rejected_one_may_have_it(error: ErrorDetail, *, joins: bool) -> None:
+    """The answer may be that to the first question, and the second have been carried out."""
+    bench, host, other = asked_twice(joins=joins)
+    effects = bench.hear(host, Rejected(1, error, 3))
+    assert ({worker for worker, _ in sends(effects, Attach)}, opened(effects), told(effects)) == ({"a", "b"}, [], [])
+    assert told(bench.hear(host, Attached(1, 3)))
+    assert bench.hosts.worker_of(1) == host
+    assert opened(bench.hear(other, Unknown(1))) == []
+
+
+@pytest.mark.parametrize("joins", [False, True])
+def test_who_was_asked_twice_and_does_not_have_it_has_rejected_both(*, joins: bool) -> None:
+    bench, host, other = asked_twice(joins=joins)
+    bench.status(host)
+    for wait_s in (3, 4):
+        bench.hear(host, Rejected(1, FULL, wait_s))
+    bench.hear(host, Unknown(1))
+    effects = bench.hear(other, Unknown(1))
+    if joins:
+        assert (refusal(effects).headers["Retry-After"], opened(effects)) == ("3", [])
+    else:
+        assert opened(effects) == [other]
 
 
 def test_what_was_accepted_before_is_sent_to_a_full_worker_too() -> None:

@@ -29,6 +29,10 @@ class Log:
         self.twice = False
         """Whether it was run twice, in one of the ways that are known: nothing is promised of it any more."""
 
+    def give_up(self) -> None:
+        """It is run twice. Who had it deleted may have meant the other one."""
+        self.twice, self.delete_requested = True, False
+
 
 class Witness:
     """`logs` by response; `counts` of what happened."""
@@ -92,7 +96,7 @@ class Witness:
         assert response_id in self.keyed | self.deleted | self.erased, f"{response_id} is on {one} and on {other}"
         log = self.logs[response_id]
         self.count("created twice", not log.twice)
-        log.twice = True
+        log.give_up()
 
     def _sees(self, worker: "WorkerProcess", response_id: str, offset: int, records: tuple) -> None:  # type: ignore[type-arg]
         self._hosts(worker, response_id)
@@ -104,7 +108,7 @@ class Witness:
             if at < len(seen):
                 if seen[at] != bytes(raw) and response_id in self.deleted | self.erased:
                     self.count("created again after it was deleted")  # by a create that was under way, or came again
-                    log.twice = True
+                    log.give_up()
                     return
                 assert seen[at] == bytes(raw), f"{response_id}: offset {at} has changed"
             else:
