@@ -91,7 +91,7 @@ class JournalDirs:
 
     def hold_journals(self) -> bool:
         """Whether there is a journal here, be it one that can't be read."""
-        return any(any(directory.glob("*" + SUFFIX)) for directory in (self.durable, self.volatile))
+        return any(self._journals())
 
     def sync(self, volatile: bool) -> None:
         """See that the disk knows which files there are. Raises `OSError`."""
@@ -106,15 +106,17 @@ class JournalDirs:
 
         What is not whole is cut off, and told to the operator. What can't be read is told too, and left alone.
         """
-        found = [
-            (path.stat().st_mtime_ns, path, volatile)
-            for directory, volatile in ((self.durable, False), (self.volatile, True))
-            for path in directory.glob("*" + SUFFIX)
-        ]
+        found = [(path.stat().st_mtime_ns, path, volatile) for path, volatile in self._journals()]
         for _, path, volatile in sorted(found, reverse=True):
             journal = _read(path, volatile)
             if journal is not None:
                 yield JournalFile(path, journal)
+
+    def _journals(self) -> Iterator[tuple[Path, bool]]:
+        """The path of each, and whether it is volatile."""
+        for directory, volatile in ((self.durable, False), (self.volatile, True)):
+            for path in directory.glob("*" + SUFFIX):
+                yield path, volatile
 
 
 def workers_with_journals(settings: Settings) -> list[str]:

@@ -56,15 +56,8 @@ class Opener:
             return []
         return [Deliver(reader.number, Refusal(self._nobody_for(create.model, now)))]
 
-    def open_elsewhere(self, number: int, worker: Worker, now: float) -> list[HostsEffect]:
-        """This worker surely has not created the response: let another, or the same one later."""
-        match self._readers.get(number):
-            case Reader(place=Opening(worker=opener) as opening) as reader if opener is worker:
-                return self.open(reader, opening, now)
-        return []
-
     def rejected(self, opening: Opening, worker: Worker, report: Rejected) -> None:
-        """This worker takes nothing now, or its queue is full: another is to create the response, if any is."""
+        """Note that this worker takes nothing now, or has no room, so that it is not asked to create this one again."""
         opening.tried[worker.name] = worker.incarnation or ""
         if report.error.code == QUEUE_FULL:
             opening.retry_after_s = _shortest([opening.retry_after_s, report.retry_after_s]) or 1
@@ -75,13 +68,15 @@ class Opener:
         return [worker.tell(opening.create.open)]
 
     def undelivered(self, number: int, worker: Worker, now: float) -> list[HostsEffect]:
-        """This worker could not be asked: let another, unless it had been asked before."""
+        """This worker could not be asked: let another, or the same one later, unless it had been asked before."""
         match self._readers.get(number):
             case Reader(place=Opening(worker=opener, repeated=True)) if opener is worker:
                 worker.miss([number])
-                return []
+            case Reader(place=Opening(worker=opener) as opening) as reader if opener is worker:
+                return self.open(reader, opening, now)
             case _:
-                return self.open_elsewhere(number, worker, now)
+                pass
+        return []
 
     def open_what_it_left(self, worker: Worker, now: float) -> list[HostsEffect]:
         """This worker has ended with some creates unanswered: another takes them, or they wait until it is back.

@@ -13,7 +13,7 @@ from protocol.commands import Attach
 class Opening(msgspec.Struct):
     """A worker was asked to create it (`worker`), or is to be as soon as one can; given up at `until`.
 
-    `tried` are the workers that rejected it because they were not ready, with their incarnations then. `repeated` says
+    `tried` are the workers that rejected it (not ready, or full), with their incarnations then. `repeated` says
     that `worker` was asked again, so that it may have carried out what it was asked first. `retry_after_s` is the
     shortest time for which a worker with a full queue has refused it, 0 when none has.
     """

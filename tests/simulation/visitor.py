@@ -157,16 +157,14 @@ class Visitor:
             return client.refusal is not None
         frontend = self._frontend
         try:
-            kept = self._scene.store.insert_background(self.response_id, client.session.epoch)
-        except StoreUnavailable as error:
+            refusal = None if self._scene.store.insert_background(self.response_id, client.session.epoch) else 404
+        except StoreUnavailable:
+            refusal = 503
             self._witness.erased.add(self.response_id)
             frontend.run(lambda: frontend.tell(Erase(self.response_id)))
+        if refusal is not None:
             frontend.due(lambda: frontend.leave(client))
-            self._refused(503, str(error))
-            return False
-        if not kept:
-            frontend.due(lambda: frontend.leave(client))
-            self._refused(404, "deleted")
+            self._refused(refusal, "not kept")
             return False
         self._to_keep = False
         self._witness.count("kept in the background", self.response_id not in self._witness.background)
